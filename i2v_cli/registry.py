@@ -1,0 +1,189 @@
+"""What there is: verbs, families, datasets, metrics, environments. Data only, nothing is imported.
+
+A row that no release has built yet has `is_built=False`; it is known, so that a misspelt or early
+name gets a good answer, but it is not shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command. module holds its function `run`; group is its heading in the help."""
+
+    module: str
+    about: str
+    group: str
+    is_built: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something a worker can be asked to do, with the class of its request and its environment."""
+
+    function: str
+    request: str
+    env: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family: a package `pipelines.<name>` with config, networks, train, sample.
+
+    config holds FamilyConfig; stages are the names that --stage takes, in the order of training.
+    """
+
+    package: str
+    about: str
+    stages: tuple[str, ...]
+    verbs: tuple[str, ...]
+    env: str = "main"
+    is_built: bool = True
+
+    def target(self, verb: str) -> Target:
+        """The function and the request class behind a verb of this family."""
+        module = "train" if verb == "train" else "sample"
+        return Target(
+            f"{self.package}.{module}:{verb}",
+            f"{self.package}.config:{verb.capitalize()}Request",
+            self.env,
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: a module with SPEC and layout, and how it is got."""
+
+    module: str
+    about: str
+    is_built: bool = True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: a module with `compute`."""
+
+    module: str
+    about: str
+    env: str = "main"
+    is_built: bool = True
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An isolated environment. size_gb and minutes are what a first creation takes, roughly."""
+
+    about: str
+    size_gb: float
+    minutes: float
+    has_torch: bool = False
+
+
+VERBS = {
+    "demo": Verb("i2v_cli.commands.demo", "See the whole path work on generated data", "Start"),
+    "download": Verb("i2v_cli.commands.download", "Get a dataset or published weights", "Data"),
+    "extract-frames": Verb(
+        "i2v_cli.commands.extract_frames", "Turn raw videos into packed frames for training", "Data"
+    ),
+    "estimate-flow": Verb(
+        "i2v_cli.commands.estimate_flow", "Estimate optical flow between frames", "Data", False
+    ),
+    "data": Verb("i2v_cli.commands.data", "List, check and look at prepared data", "Data"),
+    "train": Verb("i2v_cli.commands.train", "Train a model family, stage by stage", "Model"),
+    "sample": Verb("i2v_cli.commands.sample", "Animate still images with a trained model", "Model"),
+    "transfer": Verb("i2v_cli.commands.transfer", "Move one video's motion to an image", "Model"),
+    "import": Verb("i2v_cli.commands.import_", "Convert published checkpoints", "Model", False),
+    "export": Verb("i2v_cli.commands.export", "Write a sampler other tools can run", "Model", False),
+    "eval": Verb("i2v_cli.commands.eval", "Measure generated videos", "Results"),
+    "eval-fvd": Verb("i2v_cli.commands.eval", "The same as 'i2v eval fvd'", "Results", False),
+    "report": Verb("i2v_cli.commands.report", "Write a page with curves and videos", "Results"),
+    "runs": Verb("i2v_cli.commands.runs", "List, show and remove runs", "Results"),
+    "serve": Verb("i2v_cli.commands.serve", "Open the page for poking images", "Results", False),
+    "env": Verb("i2v_cli.commands.env", "Create, check and remove environments", "Set-up"),
+}
+
+FAMILIES = {
+    "cinn": Family(
+        "pipelines.cinn",
+        "Stochastic video from one image by a conditional invertible network (cINN)",
+        stages=("1", "ae", "2"),
+        verbs=("train", "sample", "transfer"),
+    ),
+    "poke": Family(
+        "pipelines.poke", "Video answering a poke at a pixel", ("1",), ("train", "sample"),
+        is_built=False,
+    ),
+    "behavior": Family(
+        "pipelines.behavior", "Human behaviour sampled and transferred as poses", ("1", "2"),
+        ("train", "sample", "transfer"), is_built=False,
+    ),
+    "shape-pose": Family(
+        "pipelines.shape_pose", "Renders poses as images (VUNet)", ("1",), ("train",),
+        is_built=False,
+    ),
+    "fomm": Family(
+        "pipelines.fomm", "First order motion model", ("1",), ("train", "transfer"),
+        is_built=False,
+    ),
+    "motion": Family(
+        "pipelines.motion", "Generative motion of FOMM keypoints", ("1",), ("train", "sample"),
+        is_built=False,
+    ),
+    "inbetween": Family(
+        "pipelines.inbetween", "Frames between a start and an end", ("1",), ("train", "sample"),
+        is_built=False,
+    ),
+}
+
+DATASETS = {
+    "synthetic": Dataset(
+        "pipelines.datasets.synthetic", "Generated videos with known flow, joints and labels"
+    ),
+    "custom": Dataset("pipelines.datasets.custom", "Any folder of videos, images or arrays"),
+    **{
+        name: Dataset(f"pipelines.datasets.{name}", about, is_built=False)
+        for name, about in {
+            "plants": "Poking Plants: houseplants moved by hand, 2021",
+            "iper": "iPER: people turning and moving freely, 2019",
+            "h36m": "Human3.6M: actors in a motion-capture room, 2014",
+            "taichi": "TaiChi-HD: tai-chi clips from the web, 2019",
+            "bair": "BAIR robot pushing, 2017",
+            "landscape": "Sky time-lapse, 2018",
+            "dtdb": "Dynamic textures: fire, clouds, vegetation, waterfall, 2018",
+            "kth": "KTH actions, grey, 2004",
+            "deepfashion": "DeepFashion: people in clothes, images, 2016",
+            "market": "Market-1501: pedestrians, images, 2015",
+        }.items()
+    },
+}
+
+METRICS = {
+    "psnr": Metric("pipelines.metrics.psnr", "Peak signal-to-noise ratio of frames, dB"),
+    "ssim": Metric("pipelines.metrics.ssim", "Structural similarity of frames"),
+    "diversity": Metric("pipelines.metrics.diversity", "Distance between samples of one image"),
+    "frechet-embedded": Metric(
+        "pipelines.metrics.frechet_embedded",
+        "Frechet distance over the embedded backbone's frame features (neither FVD nor FID)",
+    ),
+    **{
+        name: Metric(f"pipelines.metrics.{name.replace('-', '_')}", about, env, is_built=False)
+        for name, about, env in (
+            ("fvd", "Frechet video distance, PyTorch I3D", "main"),
+            ("fvd-tf", "Frechet video distance, published TF-Hub I3D", "fvd"),
+            ("dtfvd", "Frechet video distance for dynamic textures", "main"),
+            ("fid", "Frechet inception distance", "main"),
+            ("lpips", "Learned perceptual distance", "main"),
+            ("pose", "Errors of poses", "main"),
+            ("poke", "How well a poke is followed", "main"),
+        )
+    },
+}
+
+ENVS = {
+    "data": Environment("download and prepare data: ffmpeg, numpy, pillow", 0.3, 0.5),
+    "main": Environment("train, sample, measure: torch", 5.6, 4, has_torch=True),
+    "flow": Environment("estimate optical flow: torch, OpenCV", 5.8, 4, has_torch=True),
+    "fvd": Environment("the published FVD: TensorFlow", 2.5, 3),
+}

@@ -1,0 +1,1 @@
+"""Stochastic Image-to-Video Synthesis using cINNs (Dorkenwald et al., CVPR 2021)."""

@@ -1,0 +1,1 @@
+"""One module per dataset: what is in its download, and how it is laid out."""

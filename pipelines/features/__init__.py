@@ -1,0 +1,1 @@
+"""Feature networks that metrics and losses look at videos with."""
