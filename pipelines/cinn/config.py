@@ -158,3 +158,15 @@ class TransferRequest(Config):
     frames: int = Field(16, ge=1, le=1024)
     fps: float = Field(8.0, gt=0, le=120)
     device: str = "auto"
+
+
+class EvaluateRequest(Config):
+    """Held-out reconstruction, samples and their numbers for a finished stage 2."""
+
+    run_dir: AbsolutePath
+    data_root: AbsolutePath
+    out_dir: AbsolutePath
+    clips: int = Field(16, ge=2, le=4096, description="held-out start frames")
+    num: int = Field(5, ge=2, le=64, description="samples per start frame")
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
