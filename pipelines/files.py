@@ -75,6 +75,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for this process while the block runs; yields False when another one holds it.
+
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    import fcntl  # not on every system, and only those who lock need it
+
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:

@@ -1,0 +1,229 @@
+"""`i2v extract-frames`: raw videos to packed frames, into <data>/<name>/prepared/<variant>."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from i2v_cli import locations, names, options
+from i2v_cli.console import Outcome, short
+from i2v_cli.registry import DATASETS, Target
+from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError
+from pipelines.files import safe_name
+
+if TYPE_CHECKING:
+    from i2v_cli.jobs import Plan
+    from i2v_cli.presets import Given, Texts
+
+FRAMES, SELECTION = "Frames", "Selection"
+TARGET = Target(
+    "pipelines.datasets.prepare:extract_frames", "pipelines.datasets.config:ExtractRequest", "data"
+)
+
+
+def run(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET|FOLDER", help="a dataset's name, or a folder of videos or frames"
+        ),
+    ],
+    overrides: options.Overrides = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="name of the dataset to make; the folder's"),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PX", help="height and width; 64", rich_help_panel=FRAMES)
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW", help="squash (as published), center-crop or pad", rich_help_panel=FRAMES
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="frames per second; as they are", rich_help_panel=FRAMES),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(metavar="N", help="every n-th frame; 1", rich_help_panel=FRAMES)
+    ] = None,
+    grey: Annotated[
+        bool, typer.Option("--grey", help="one channel", rich_help_panel=FRAMES)
+    ] = False,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images", help="also write one folder of PNG files per video", rich_help_panel=FRAMES
+        ),
+    ] = False,
+    split: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            metavar="TRAIN VAL TEST", help="parts; 0.8 0.1 0.1", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT", help="video, time or group; video", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    group_regex: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="its one group names a video's group", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    min_frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="leave out shorter videos; 17", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    drop_static: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVELS", help="leave out videos that change less", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    scene_cut: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVELS", help="cut where frames differ more", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    config_file: options.ConfigFile = None,
+    preset: options.Preset = None,
+    jobs: options.Jobs = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="prepare again even if done", rich_help_panel=options.RUN),
+    ] = False,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+) -> Outcome:
+    """Turn raw videos into packed frames for training
+
+    i2v extract-frames synthetic
+    i2v extract-frames my_clips/ --fps 12 --size 64
+
+    Takes videos, images and folders of frames. The result goes to $I2V_DATA/NAME/prepared; an
+    interrupted call goes on where it stopped.
+    """
+    from i2v_cli import runner
+
+    given: Given = {
+        "name": ("--name", name),
+        "size_px": ("--size", size),
+        "fit": ("--fit", fit),
+        "fps": ("--fps", fps),
+        "stride": ("--stride", stride),
+        "grey": ("--grey", grey or None),
+        "write_images": ("--images", images or None),
+        "split": ("--split", split),
+        "split_by": ("--split-by", split_by),
+        "group_regex": ("--group-regex", group_regex),
+        "min_frames": ("--min-frames", min_frames),
+        "drop_static": ("--drop-static", drop_static),
+        "scene_cut": ("--scene-cut", scene_cut),
+        "rebuild": ("--rebuild", rebuild or None),
+        "jobs": ("--jobs", jobs),
+        "seed": ("--seed", seed),
+        "device": ("--device", device),
+    }
+    planned = plan(
+        source, given, overrides=overrides or (), config_file=config_file, preset=preset
+    )
+    if dry_run:
+        return runner.dry_run(planned)
+    result = runner.carry_out(planned)
+    dataset = str(planned.request.model_dump()["name"])
+    variant_dir = Path(str(result.get("variant_dir", planned.outputs["prepared frames"])))
+    return Outcome(
+        result=result,
+        lines=[short(variant_dir)],
+        next_command=f"i2v train cinn --stage 1 --dataset {dataset}",
+    )
+
+
+def plan(
+    source: str,
+    given: Given,
+    *,
+    overrides: Texts = (),
+    config_file: str | None = None,
+    preset: str | None = None,
+) -> Plan:
+    """The job that prepares a dataset or a folder."""
+    from i2v_cli import presets
+    from i2v_cli.jobs import Input, Plan
+
+    model = presets.find_class(TARGET.request)
+    where = {"data_root": str(locations.data_root()), "jobs": options.available_cores()}
+    layers = presets.stack(
+        model,
+        defaults=where | _origin(source),
+        preset=preset,
+        presets_of="extract-frames",
+        config_file=config_file,
+        overrides=overrides,
+        options=options.that_matter(model, given),
+    )
+    request = presets.resolve(model, layers, who="extract-frames")
+    chosen = request.model_dump()
+    dataset_dir = locations.data_root() / chosen["name"]
+    if chosen["source"]:
+        needed = Input(f"folder or file '{source}'", chosen["source"])
+    else:
+        remedy = ("run first", f"i2v download {source}")
+        needed = Input(f"raw data for dataset '{source}'", dataset_dir / "raw", remedy)
+    return Plan(
+        verb="extract-frames",
+        title=f"extract frames of {source}",
+        target=TARGET,
+        request=request,
+        inputs=(needed,),
+        outputs={"prepared frames": dataset_dir / "prepared"},
+        after_stop={"kept": "every finished video; the same command goes on from there"},
+    )
+
+
+def _origin(source: str) -> dict[str, str]:
+    """What a dataset's name or a folder means for the request."""
+    path = Path(source).expanduser()
+    if source in DATASETS and source != "custom" and not _looks_like_path(source):
+        names.choose("dataset", source, DATASETS)
+        return {"name": source, "kind": source}
+    if not path.exists():
+        raise _not_found(source, path)
+    return {"name": safe_name(path.absolute().stem), "kind": "custom", "source": str(path.absolute())}
+
+
+def _looks_like_path(source: str) -> bool:
+    return "/" in source or source.startswith((".", "~"))
+
+
+def _not_found(source: str, path: Path) -> UserError:
+    if _looks_like_path(source):
+        return UserError(
+            f"no folder or file '{source}'",
+            {"looked in": short(path.absolute().parent), "to fix": "check the path"},
+            EXIT_NO_DATA,
+        )
+    built: Sequence[str] = [name for name, row in DATASETS.items() if row.is_built]
+    guess = names.nearest(source, built)
+    return UserError(
+        f"no dataset and no folder '{source}'",
+        {
+            **({"did you mean": guess} if guess else {}),
+            "datasets": ", ".join(name for name in built if name != "custom"),
+            "to fix": "give one of these names, or the path of a folder of videos",
+        },
+        EXIT_USAGE,
+    )

@@ -1,0 +1,310 @@
+"""One training step per stage: the order of forwards and updates is the published one (spec: cinn, 3).
+
+Each step takes the networks in training mode, updates them, and returns the scalars to log, detached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pipelines.cinn import losses
+from pipelines.cinn.config import AutoencoderConfig, Stage1Config
+from pipelines.cinn.encoder import sample_code
+from pipelines.cinn.flow import ConditionalFlow
+from pipelines.cinn.networks import AutoencoderNetworks, Stage1Networks
+from pipelines.nn import image_quality
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""(real, fake), both N 3 H W in [-1, 1] -> N distances, as N or N 1 1 1."""
+
+Log = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stage1Optimizers:
+    """generator: encoder and decoder together; and one for each discriminator."""
+
+    generator: Optimizer
+    temporal: Optimizer
+    patch: Optimizer
+
+
+@dataclass(frozen=True)
+class AutoencoderOptimizers:
+    """autoencoder: image encoder and decoder together."""
+
+    autoencoder: Optimizer
+    discriminator: Optimizer
+
+
+@dataclass(frozen=True)
+class Stage1Draws:
+    """What is random in a stage-1 step."""
+
+    window_start: int  # first frame that the temporal discriminator sees
+    frames: Tensor  # indices into the B*T frames (clip after clip) for the patch discriminator
+    noise: Tensor  # B Z, standard normal, for the motion codes
+
+
+def draw_stage1(
+    config: Stage1Config, clip: Tensor, generator: torch.Generator
+) -> Stage1Draws:
+    """Draws for one clip batch, B 1+T 3 S S; one window and one set of frames for the whole batch.
+
+    The generator's device decides where numbers are drawn; a CPU one gives the same everywhere.
+    """
+    batch, num_frames = clip.shape[0], clip.shape[1] - 1
+    where = {"generator": generator, "device": generator.device}
+    last_start = max(num_frames - config.temporal_window, 0)
+    start = torch.randint(last_start + 1, (), **where)
+    frames = torch.randint(batch * num_frames, (config.patch_frames,), **where)
+    noise = torch.randn((batch, config.code_size), **where)
+    return Stage1Draws(int(start), frames.to(clip.device), noise.to(clip))
+
+
+def stage1_step(
+    networks: Stage1Networks,
+    optimizers: Stage1Optimizers,
+    clip: Tensor,
+    *,
+    config: Stage1Config,
+    adversarial: bool,
+    perceptual: Perceptual,
+    generator: torch.Generator | None = None,
+    draws: Stage1Draws | None = None,
+    log_quality: bool = True,
+) -> Log:
+    """One update of the discriminators, then of encoder and decoder.
+
+    clip: B 1+T 3 S S in [-1, 1], start frame first.  adversarial: False during the warm-up epochs:
+    the discriminators only look, and the generator's loss leaves them out.
+    generator: source of the draws, unless `draws` gives them.  log_quality: PSNR and SSIM too.
+    """
+    if draws is None:
+        assert generator is not None, "either a generator or the draws"
+        draws = draw_stage1(config, clip, generator)
+    start, real = clip[:, 0], clip[:, 1:]
+    mean, log_variance = networks.encoder(real)
+    fake = networks.decoder(start, sample_code(mean, log_variance, draws.noise))
+
+    window = slice(draws.window_start, draws.window_start + config.temporal_window)
+    real_frames, fake_frames = real.flatten(0, 1), fake.flatten(0, 1)
+    real_patch, fake_patch = real_frames[draws.frames], fake_frames[draws.frames]
+    log = _update_temporal(
+        networks.temporal_discriminator,
+        optimizers.temporal if adversarial else None,
+        real[:, window],
+        fake[:, window].detach(),
+        penalty_weight=config.weight_gradient_penalty,
+    )
+    log |= _update_patch(
+        networks.patch_discriminator,
+        optimizers.patch if adversarial else None,
+        real_patch,
+        fake_patch.detach(),
+    )
+
+    gan_log = _generator_gan_losses(
+        networks, real[:, window], fake[:, window], fake_patch, differentiable=adversarial
+    )
+    log |= gan_log
+    reconstruction = (fake - real).abs().mean()
+    lpips = perceptual(real_frames, fake_frames).mean()
+    kl = losses.kl_divergence(mean, log_variance)
+    loss = (
+        config.weight_perceptual * lpips
+        + config.weight_reconstruction * reconstruction
+        + config.weight_kl * kl
+    )
+    if adversarial:
+        loss = (
+            loss
+            + gan_log["gan_patch"]
+            + config.weight_gan_temporal * gan_log["gan_temporal"]
+            + config.weight_feature_matching * gan_log["feature_matching"]
+        )
+    _update(optimizers.generator, loss)
+    log |= {"loss": loss, "reconstruction": reconstruction, "perceptual": lpips, "kl": kl}
+    if log_quality:
+        with torch.no_grad():
+            log["psnr"] = image_quality.psnr(real_frames, fake_frames)
+            log["ssim"] = image_quality.ssim(real_frames, fake_frames)
+    return {name: value.detach() for name, value in log.items()}
+
+
+def _update_temporal(
+    discriminator: nn.Module,
+    optimizer: Optimizer | None,
+    real: Tensor,
+    fake: Tensor,
+    *,
+    penalty_weight: float,
+) -> Log:
+    """Hinge loss and gradient penalty on one window; without an optimizer: look only. B T 3 S S."""
+    real = real.detach().requires_grad_()
+    with frozen(discriminator, when=optimizer is None):
+        fake_logits, _ = discriminator(fake)  # first: the spectral norm moves with each forward
+        real_logits, _ = discriminator(real)
+        hinge = losses.hinge_discriminator(real_logits, fake_logits)
+        differentiable = optimizer is not None
+        penalty = losses.gradient_penalty(real_logits, real, differentiable=differentiable)
+    loss = hinge + penalty_weight * penalty
+    if optimizer is not None:
+        _update(optimizer, loss)
+    return {
+        "discriminator_temporal": loss,
+        "gradient_penalty": penalty,
+        "logits_real_temporal": real_logits.mean(),
+        "logits_fake_temporal": fake_logits.mean(),
+    }
+
+
+def _update_patch(
+    discriminator: nn.Module, optimizer: Optimizer | None, real: Tensor, fake: Tensor
+) -> Log:
+    """Hinge loss on single frames, N 3 S S; without an optimizer: look only."""
+    with torch.set_grad_enabled(optimizer is not None):
+        fake_logits = discriminator(fake)
+        real_logits = discriminator(real)
+        loss = losses.hinge_discriminator(real_logits, fake_logits)
+    if optimizer is not None:
+        _update(optimizer, loss)
+    return {
+        "discriminator_patch": loss,
+        "logits_real_patch": real_logits.mean(),
+        "logits_fake_patch": fake_logits.mean(),
+    }
+
+
+def _generator_gan_losses(
+    networks: Stage1Networks,
+    real_window: Tensor,
+    fake_window: Tensor,
+    fake_patch: Tensor,
+    *,
+    differentiable: bool,
+) -> Log:
+    """What the updated discriminators say of the generated frames."""
+    temporal, patch = networks.temporal_discriminator, networks.patch_discriminator
+    with frozen(temporal), frozen(patch), torch.set_grad_enabled(differentiable):
+        gan_patch = losses.hinge_generator(patch(fake_patch))
+        fake_logits, fake_features = temporal(fake_window)
+        with torch.no_grad():
+            _, real_features = temporal(real_window)
+        return {
+            "gan_patch": gan_patch,
+            "gan_temporal": losses.hinge_generator(fake_logits),
+            "feature_matching": losses.feature_matching(fake_features, real_features),
+        }
+
+
+def autoencoder_step(
+    networks: AutoencoderNetworks,
+    optimizers: AutoencoderOptimizers,
+    images: Tensor,
+    *,
+    config: AutoencoderConfig,
+    adversarial: bool,
+    perceptual: Perceptual,
+) -> Log:
+    """One update of the image autoencoder, then of its discriminator.
+
+    images: B 3 S S in [-1, 1].  adversarial: False during the warm-up epochs: the discriminator only
+    looks, and the autoencoder's loss leaves it out. The posterior's mean is decoded, not a sample, so
+    nothing here is random.
+    """
+    discriminator = networks.discriminator
+    factor = 1.0 if adversarial else 0.0
+    mean, log_variance = networks.encoder(images)
+    fake = networks.decoder(mean)
+
+    error = (images - fake).abs() + perceptual(images, fake).view(-1, 1, 1, 1)
+    nll = losses.reconstruction_nll(error)
+    kl = losses.kl_divergence(mean, log_variance)
+    with frozen(discriminator):
+        gan = losses.hinge_generator(discriminator(fake))
+    # both losses reach the decoder through the images alone: one pass each down to them is enough
+    (nll_gradient,) = torch.autograd.grad(nll, fake)
+    (gan_gradient,) = torch.autograd.grad(gan, fake)
+    weight = losses.adaptive_weight(
+        _last_weight_gradient(networks, fake, nll_gradient),
+        _last_weight_gradient(networks, fake, gan_gradient),
+    )
+    optimizers.autoencoder.zero_grad(set_to_none=True)
+    torch.autograd.backward(
+        (fake, config.weight_kl * kl), (nll_gradient + weight * factor * gan_gradient, None)
+    )
+    optimizers.autoencoder.step()
+
+    optimizer = optimizers.discriminator if adversarial else None
+    log = _update_patch(discriminator, optimizer, images, fake.detach())
+    scalars = {
+        "loss": nll + config.weight_kl * kl + weight * factor * gan,
+        "reconstruction": error.mean(),
+        "nll": nll,
+        "kl": kl,
+        "gan": gan,
+        "gan_weight": weight,
+        "gan_factor": gan.new_tensor(factor),
+        "discriminator": factor * log["discriminator_patch"],
+        "logits_real": log["logits_real_patch"],
+        "logits_fake": log["logits_fake_patch"],
+    }
+    return {name: value.detach() for name, value in scalars.items()}
+
+
+def _last_weight_gradient(
+    networks: AutoencoderNetworks, images: Tensor, gradient: Tensor
+) -> Tensor:
+    (weight_gradient,) = torch.autograd.grad(
+        images, networks.decoder.last_weight, gradient, retain_graph=True
+    )
+    return weight_gradient
+
+
+def flow_step(
+    flow: ConditionalFlow,
+    optimizer: Optimizer,
+    codes: Tensor,
+    condition: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+) -> Log:
+    """One update of the flow by maximum likelihood.
+
+    codes: B Z, sampled from the frozen video encoder's posterior.  condition: B E.
+    generator: for the reference value (the same loss on Gaussian noise), logged when it is given.
+    """
+    residual, log_det = flow(codes, condition)
+    loss, nll, negative_log_det = losses.flow_loss(residual, log_det)
+    _update(optimizer, loss)
+    log = {"loss": loss, "nll": nll, "negative_log_det": negative_log_det}
+    if generator is not None:
+        noise = torch.randn(codes.shape, generator=generator, device=generator.device)
+        log["nll_of_noise"] = losses.gaussian_nll(noise)
+    return {name: value.detach() for name, value in log.items()}
+
+
+def _update(optimizer: Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+@contextmanager
+def frozen(network: nn.Module, *, when: bool = True) -> Iterator[None]:
+    """Within this block the network's weights take no gradient; its inputs still do."""
+    parameters = [p for p in network.parameters() if p.requires_grad] if when else []
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,1 @@
+"""Generated clips with ground truth: one module per kind, the drawing they share, other formats."""

@@ -1,0 +1,235 @@
+"""Reading prepared videos: raw uint8 frames in memory-mapped files, one row per video.
+
+A variant folder holds
+  index.json       what was prepared, how, and the SHA-256 of every data file
+  videos.jsonl     one row per video (VideoRow)
+  rows.npz         the same numbers as arrays, so that a large index opens at once
+  frames-000.u8 .. [n H W C] in C order; the frames of a video lie together in one file
+  flow_truth-<lag>-000.i16 ..  [n 2 H W], 1/64 pixel, where the true motion is known
+  extra/<name>.npy per-frame arrays of the videos that have them
+  rejected.jsonl   what was left out and why;  done.json  what the variant was made from
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import JsonValue
+
+from pipelines.datasets.base import SPLITS
+from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError
+from pipelines.files import natural_key, read_json
+
+FORMAT = "i2v-packed"
+FORMAT_VERSION = 1
+FLOW_STEPS = 64
+"""Stored flow values per pixel of motion."""
+FLOW_UNKNOWN = -32768
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRow:
+    """One prepared video.
+
+    source: where it came from, relative to the raw folder.  offset: first frame within the shard.
+    fps: of the prepared frames, None if unknown.  original_size: width, height in pixels.
+    crc32: of the frames' bytes.  flow: lag -> (shard, offset, number of frames that have it).
+    extra: name -> first entry in extra/<name>.npy.
+    """
+
+    id: str
+    source: str
+    group: str
+    split: str
+    num_frames: int
+    shard: int
+    offset: int
+    fps: float | None
+    original_size: tuple[int, int]
+    labels: Mapping[str, JsonValue]
+    crc32: int
+    flow: Mapping[int, tuple[int, int, int]]
+    extra: Mapping[str, int]
+
+
+class PackedVideos:
+    """A prepared variant, opened for reading; cheap to open, safe to hand to other processes.
+
+    index: the content of index.json.  num_frames: frames of each row (int64 array).
+    ids: the id of each row.
+    """
+
+    def __init__(self, variant_dir: Path) -> None:
+        """Raises UserError with exit code 4 when the folder is not a complete variant."""
+        self.dir = Path(variant_dir)
+        self.index: dict[str, Any] = _read_index(self.dir)
+        self.size_px: int = self.index["size_px"]
+        self.channels: int = self.index["channels"]
+        with np.load(self.dir / "rows.npz", allow_pickle=False) as columns:
+            self._columns = {name: columns[name] for name in columns.files}
+        self.num_frames = self._columns["num_frames"]
+        text = self._columns.pop("ids").tobytes().decode("utf-8")
+        self.ids: list[str] = text.split("\n") if text else []
+        self._maps: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.num_frames)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open files: each process maps them for itself."""
+        return self.__dict__ | {"_maps": {}}
+
+    @cached_property
+    def rows(self) -> list[VideoRow]:
+        """Everything known about each video; read when first asked for."""
+        lines = (self.dir / "videos.jsonl").read_text(encoding="utf-8").splitlines()
+        return [_row(each) for each in json.loads(f"[{','.join(lines)}]")]
+
+    @property
+    def flow_lags(self) -> list[int]:
+        """Lags, in prepared frames, for which some video has its true motion."""
+        return [int(lag) for lag in self.index["flow_truth"]]
+
+    @property
+    def extra_names(self) -> list[str]:
+        """Names of per-frame arrays that some video has."""
+        return list(self.index["extra"])
+
+    def select(
+        self, split: str | None = None, include: Sequence[str] = ("*",), min_frames: int = 1
+    ) -> list[int]:
+        """Indices of rows in a split whose id fits one of the patterns and that are long enough.
+
+        include: patterns such as 'clouds/*', where * stands for any characters, also slashes.
+        """
+        chosen = self.num_frames >= min_frames
+        if split is not None:
+            chosen &= self._columns["split"] == SPLITS.index(split)
+        fits = re.compile("|".join(translate(pattern) for pattern in include)).match
+        return [int(row) for row in np.flatnonzero(chosen) if fits(self.ids[row])]
+
+    def frames(self, row: int, start: int, count: int) -> np.ndarray:
+        """Frames start ... start + count - 1 of a video: uint8 [count H W C], a copy."""
+        self._check(row, start, count, int(self.num_frames[row]))
+        shape = (self.size_px, self.size_px, self.channels)
+        shard = self._map(f"frames-{self._columns['shard'][row]:03d}.u8", np.uint8, shape)
+        first = int(self._columns["offset"][row]) + start
+        return shard[first : first + count].copy()
+
+    def flow(self, lag: int, row: int, start: int, count: int = 1) -> np.ndarray:
+        """True motion from frames start, ... to the frames `lag` later: float32 [count 2 H W].
+
+        Pixels, channel 0 x (right), channel 1 y (down), nan where it is not known. Raises KeyError
+        when nothing is stored for this lag, IndexError where this video has none.
+        """
+        shards, offsets, counts = (
+            self._columns[f"flow_{lag}_{name}"] for name in ("shard", "offset", "count")
+        )
+        self._check(row, start, count, int(counts[row]))
+        name = f"flow_truth-{lag}-{shards[row]:03d}.i16"
+        stored = self._map(name, np.int16, (2, self.size_px, self.size_px))
+        first = int(offsets[row]) + start
+        steps = stored[first : first + count]
+        return np.where(steps == FLOW_UNKNOWN, np.nan, steps / np.float32(FLOW_STEPS)).astype(
+            np.float32
+        )
+
+    def extra(self, name: str) -> Callable[[int, int, int], np.ndarray]:
+        """A function (row, start, count) that gives the entries of a per-frame array, a copy.
+
+        Raises KeyError for an unknown name; the function raises IndexError for a video without it.
+        """
+        offsets = self._columns[f"extra_{name}"]
+
+        def entries(row: int, start: int, count: int) -> np.ndarray:
+            has_it = offsets[row] >= 0
+            self._check(row, start, count, int(self.num_frames[row]) if has_it else 0)
+            if name not in self._maps:
+                self._maps[name] = np.load(self.dir / "extra" / f"{name}.npy", mmap_mode="r")
+            first = int(offsets[row]) + start
+            return np.array(self._maps[name][first : first + count])
+
+        return entries
+
+    def _map(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        if name not in self._maps:
+            mapped = np.memmap(self.dir / name, dtype, "r")
+            self._maps[name] = np.asarray(mapped).reshape(-1, *shape)
+        return self._maps[name]
+
+    def _check(self, row: int, start: int, count: int, available: int) -> None:
+        if start < 0 or count < 0 or start + count > available:
+            raise IndexError(
+                f"{self.ids[row]}: {count} frames from frame {start} on, of {available}"
+            )
+
+
+def find_variant(data_root: Path, dataset: str, variant: str | None = None) -> Path:
+    """The folder of a prepared variant; the only one when `variant` is None.
+
+    Raises UserError: exit code 4 when there is none, 2 when several could be meant.
+    """
+    prepared = data_root / dataset / "prepared"
+    there = variant_names(prepared)
+    if variant is None and len(there) == 1:
+        return prepared / there[0]
+    if variant is None and there:
+        raise UserError(
+            f"dataset '{dataset}' is prepared in several variants",
+            {"variants": ", ".join(there), "to fix": f"name one, such as data.variant={there[0]}"},
+            EXIT_USAGE,
+        )
+    if variant in there:
+        return prepared / str(variant)
+    half_done = [path.name for path in prepared.glob("*.tmp")]
+    details: dict[str, object] = {"looked in": prepared / variant if variant else prepared}
+    if there:
+        details["there is"] = ", ".join(there)
+    if half_done:
+        details["unfinished"] = ", ".join(name.removesuffix(".tmp") for name in half_done)
+    what = f"variant '{variant}' of dataset" if there else "frames for dataset"
+    details["run first"] = f"i2v extract-frames {dataset}"
+    raise UserError(f"no {what} '{dataset}'", details, EXIT_NO_DATA)
+
+
+def variant_names(prepared: Path) -> list[str]:
+    """Names of the complete variants in a folder `prepared`, in natural order."""
+    found = [path.parent.name for path in prepared.glob("*/index.json")]
+    whole = (name for name in found if not name.endswith(".tmp") and not name.startswith("."))
+    return sorted(whole, key=natural_key)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        index = read_json(folder / "index.json")
+    except FileNotFoundError:
+        raise UserError(
+            "no prepared frames here",
+            {"looked in": folder, "run first": "i2v extract-frames"},
+            EXIT_NO_DATA,
+        ) from None
+    if index.get("format") != FORMAT or index.get("version") != FORMAT_VERSION:
+        raise UserError(
+            "prepared frames of a format that this version does not read",
+            {
+                "folder": folder,
+                "format": f"{index.get('format')} {index.get('version')}",
+                "to fix": "prepare them again with i2v extract-frames --rebuild",
+            },
+            EXIT_NO_DATA,
+        )
+    return dict(index)
+
+
+def _row(values: dict[str, Any]) -> VideoRow:
+    values["original_size"] = tuple(values["original_size"])
+    values["flow"] = {int(lag): tuple(place) for lag, place in values["flow"].items()}
+    return VideoRow(**values)

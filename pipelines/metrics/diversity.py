@@ -1,0 +1,97 @@
+"""Diversity: how far apart different samples made from one image are."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pipelines.features.perceptual import map_distance
+from pipelines.metrics.result import MetricResult, mean_and_error
+from pipelines.metrics.scenes import Clip, Conditions, Extractor, Scene
+
+FEATURES = "unit-maps"
+_MAX_REAL_PER_GROUP = 6
+"""Real videos kept per group for comparison; with their feature maps they are not small."""
+
+PairDistance = Callable[[Clip, Clip], float]
+
+
+def build() -> Diversity:
+    """Over pixels and over features, each the mean over all pairs of samples of a scene."""
+    return Diversity()
+
+
+def pixel_distance(first: Clip, second: Clip) -> float:
+    """Mean squared difference of corresponding frames, pixels in [0, 1]."""
+    difference = first.frames.astype(np.float32) - second.frames.astype(np.float32)
+    return float(np.square(difference).mean(dtype=np.float64)) / 255**2
+
+
+def feature_distance(first: Clip, second: Clip) -> float:
+    """Embedded perceptual distance of corresponding frames, mean over time; 0 to 2."""
+    return float(map_distance(first.features[FEATURES], second.features[FEATURES]).mean())
+
+
+class Diversity:
+    """Beside each number stands the same between real videos of one group, if there are two."""
+
+    needs_real, needs_pairs, needs_samples = False, False, True
+    extractors: tuple[str, ...] = (FEATURES,)
+
+    def __init__(self) -> None:
+        self._distances: Mapping[str, PairDistance] = {
+            "diversity (pixels)": pixel_distance,
+            "diversity (embedded)": feature_distance,
+        }
+        self._scenes: dict[str, list[float]] = {name: [] for name in self._distances}
+        self._num_samples: list[int] = []
+        self._real: dict[str | None, list[Clip]] = defaultdict(list)
+
+    def add(self, scene: Scene) -> None:
+        """Compare the scene's samples with each other, two by two."""
+        if len(scene.samples) > 1:
+            self._num_samples.append(len(scene.samples))
+            for name, between in self._distances.items():
+                self._scenes[name].append(_mean_over_pairs(scene.samples, between))
+        group = self._real[scene.group]
+        if scene.real is not None and len(group) < _MAX_REAL_PER_GROUP:
+            group.append(scene.real)
+
+    def results(
+        self, conditions: Conditions, extractors: Mapping[str, Extractor]
+    ) -> list[MetricResult]:
+        """Two numbers: mean squared pixel difference, and embedded perceptual distance."""
+        real_groups = [clips for clips in self._real.values() if len(clips) > 1]
+        results = []
+        for name, between in self._distances.items():
+            value, error = mean_and_error(self._scenes[name])
+            references = {}
+            if real_groups:
+                spread = [_mean_over_pairs(clips, between) for clips in real_groups]
+                references["between real videos of a kind"] = mean_and_error(spread)[0]
+            uses_features = between is feature_distance
+            protocol = conditions.protocol(
+                sum(self._num_samples),
+                num_reference=sum(len(clips) for clips in real_groups),
+                extractor=extractors[FEATURES] if uses_features else None,
+                settings={
+                    "images": len(self._num_samples),
+                    "between": "all pairs of samples of an image, frame by frame",
+                },
+            )
+            results.append(
+                MetricResult(
+                    name, value, "" if uses_features else "MSE of pixels in 0..1",
+                    "near reference" if references else "higher", protocol,
+                    standard_error=error, references=references,
+                )
+            )  # fmt: skip
+        return results
+
+
+def _mean_over_pairs(clips: Sequence[Clip], between: PairDistance) -> float:
+    values = [between(first, second) for first, second in itertools.combinations(clips, 2)]
+    return sum(values) / len(values)

@@ -1,0 +1,45 @@
+"""Every parity case below a folder: `I2V_PARITY_DIR`, or the copies beside this file.
+
+With the variable set, every case must be interpreted: one of an unknown family or computation fails.
+`make parity PARITY=DIR` runs this file alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="parity needs torch: run it in the main environment")
+
+from tests.parity.conftest import CaseRecord
+from tests.parity.harness import Case, CaseError, adapter_for, find_cases
+
+_FOLDER = Path(os.environ.get("I2V_PARITY_DIR") or Path(__file__).with_name("cases"))
+_CASES = find_cases(_FOLDER, only_supported="I2V_PARITY_DIR" not in os.environ)
+if not _CASES:
+    raise pytest.UsageError(f"no parity cases below {_FOLDER}")
+
+
+@pytest.mark.parametrize(
+    ("family", "path"), _CASES, ids=[f"{family}/{path.stem}" for family, path in _CASES]
+)
+def test_our_numbers_are_the_published_ones(
+    family: str, path: Path, parity_records: list[CaseRecord]
+) -> None:
+    record = CaseRecord(family, path.stem)
+    parity_records.append(record)
+    try:
+        case = Case(path)
+        comparisons = case.compare(adapter_for(family, case)(case))
+    except CaseError as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        gc.collect()  # a case can hold gigabytes
+    record.ratios = {each.output: each.ratio for each in comparisons}
+    wrong = [str(each) for each in comparisons if not each.agrees]
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+    record.passed = True

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.events import UserError
+from pipelines.training.device import choose_device, prepare_device
+
+
+def test_auto_finds_a_device_that_works():
+    device = choose_device("auto")
+    assert float((torch.ones(2, device=device) * 2).sum()) == 4
+
+
+def test_threads_are_set():
+    prepare_device("cpu", threads=1)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "mps", marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="has mps")
+        ),
+        pytest.param("cuda:99"),
+    ],
+)
+def test_a_device_that_is_not_there_is_an_error_with_a_way_out(name):
+    with pytest.raises(UserError, match=f"device '{name}' is not available") as caught:
+        choose_device(name)
+    assert caught.value.exit_code == 3
+    assert "--device cpu" in caught.value.details["to fix"]
