@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     verb = next((word for word in arguments if word in VERBS), None)
     try:
-        outcome = _call(arguments)
+        outcome = _call(arguments, verb)
         if outcome is None:
             return 0
         console.show_outcome(outcome, verb or "")
@@ -48,15 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(problem, verb)
 
 
-def _call(arguments: list[str]) -> Outcome | None:
-    result = verbs.root().main(arguments, prog_name="i2v", standalone_mode=False)
+def _call(arguments: list[str], verb: str | None) -> Outcome | None:
+    root = verbs.root(has_completion=verb is None)
+    result = root.main(arguments, prog_name="i2v", standalone_mode=False)
+    if result == EXIT_INTERRUPTED:  # how Typer says that it has caught a Ctrl-C
+        raise KeyboardInterrupt
     return result if isinstance(result, Outcome) else None
 
 
 def _fail(problem: BaseException, verb: str | None) -> int:
     if isinstance(problem, SystemExit):  # only shell completion leaves this way
         return problem.code if isinstance(problem.code, int) else EXIT_FAILED
-    error = explain(problem)
+    error = explain(problem, verb)
     if console.settings.is_verbose and not isinstance(problem, UserError):
         traceback.print_exception(problem)
     console.show_error(error)
@@ -65,14 +68,14 @@ def _fail(problem: BaseException, verb: str | None) -> int:
     return error.exit_code
 
 
-def explain(problem: BaseException) -> UserError:
+def explain(problem: BaseException, verb: str | None = None) -> UserError:
     """Whatever ended a command, as an error of our form."""
     if isinstance(problem, UserError):
         return problem
     if isinstance(problem, (KeyboardInterrupt, typer.Abort)):
         return UserError("interrupted", exit_code=EXIT_INTERRUPTED)
     if isinstance(problem, typer.TyperException):
-        return verbs.usage_problem(problem)
+        return verbs.usage_problem(problem, verb)
     if isinstance(problem, OSError) and problem.errno in (*_DISK_FULL, *_NOT_ALLOWED):
         return _explain_os_error(problem)
     reason = traceback.format_exception_only(problem)[-1].strip().split("\n")[0]
@@ -90,5 +93,6 @@ def _explain_os_error(problem: OSError) -> UserError:
         )
     return UserError(
         f"not allowed: {os.strerror(problem.errno or errno.EACCES)}",
-        details | {"to fix": "choose a folder you may write to, or set I2V_HOME, I2V_DATA, I2V_RUNS"},
+        details
+        | {"to fix": "choose a folder you may write to, or set I2V_HOME, I2V_DATA, I2V_RUNS"},
     )

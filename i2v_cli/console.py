@@ -1,7 +1,8 @@
 """All printing: results to standard output, everything else to standard error.
 
-Standard output carries only what a script would read (a path, a table, JSON). Colour appears only on
-a terminal and never with NO_COLOR. Light: standard library only, so that an error costs no import.
+Standard output carries only what a script would read (a path, a table, JSON). Colour appears only
+on a terminal and never with NO_COLOR. Light: standard library only, so that an error costs no
+import.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 from pipelines.events import EXIT_DONE, EXIT_INTERRUPTED, UserError
 
@@ -31,10 +32,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings; the first column names the row."""
+    """Rows of cells under headings; the first column names the row."""
 
     headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[object]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def show_error(problem: UserError) -> None:
 def error_lines(problem: UserError) -> list[str]:
     """The lines of an error: one that says what happened, then aligned labels and texts.
 
-    A label that is empty gives a line of its own; a text of several lines is indented under its label.
+    A label that is empty gives a line of its own; a text of several lines goes under its label.
     """
     kind = "stopped:" if problem.exit_code == EXIT_INTERRUPTED else "error:"
     lines = [f"{kind} {clean(problem.message)}"]
@@ -100,7 +101,7 @@ def error_lines(problem: UserError) -> list[str]:
             lines.append(f"  {clean(label)}")
             lines += [f"    {line}" for line in (first, *rest)]
         else:
-            lines.append(f"  {clean(label).ljust(width)}   {first}")
+            lines.append(f"  {clean(label).ljust(width)}   {first}".rstrip())
     return lines
 
 
@@ -117,7 +118,12 @@ def show_outcome(outcome: Outcome, verb: str) -> None:
         for line in table_lines(outcome.table, stream=sys.stdout):
             _write(sys.stdout, line)
     if outcome.next_command:
-        say(f"{paint('next', DIM, stream=sys.stderr)}  {outcome.next_command}")
+        _say_next(outcome.next_command)
+
+
+def _say_next(command: str) -> None:
+    if not settings.is_quiet:
+        _write(sys.stderr, f"{paint('next:', DIM, stream=sys.stderr)} {clean(command)}")
 
 
 def print_envelope(
@@ -141,9 +147,9 @@ def print_envelope(
     _write(sys.stdout, json.dumps(envelope, indent=2, default=str))
 
 
-def table_lines(table: Table, stream: IO[str]) -> list[str]:
+def table_lines(table: Table, stream: TextIO) -> list[str]:
     """A table as aligned lines, never cut; numbers stand to the right."""
-    rows = [[clean(cell) for cell in row] for row in table.rows]
+    rows = [[clean(str(cell)) for cell in row] for row in table.rows]
     columns = list(zip(table.headings, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     to_right = [bool(rows) and all(_is_number(cell) for cell in column[1:]) for column in columns]
@@ -158,19 +164,19 @@ def table_lines(table: Table, stream: IO[str]) -> list[str]:
     return [paint(line(table.headings), BOLD, stream=stream), *(line(row) for row in rows)]
 
 
-def paint(text: str, *styles: str, stream: IO[str]) -> str:
+def paint(text: str, *styles: str, stream: TextIO) -> str:
     """The text in a colour, where the stream shows colours."""
     if not styles or not is_colourful(stream):
         return text
     return f"\x1b[{';'.join(styles)}m{text}\x1b[0m"
 
 
-def is_colourful(stream: IO[str]) -> bool:
+def is_colourful(stream: TextIO) -> bool:
     """Whether colour belongs on this stream: a terminal that can, and no NO_COLOR."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
-def is_terminal(stream: IO[str]) -> bool:
+def is_terminal(stream: TextIO) -> bool:
     """Whether a person is looking at this stream."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -218,7 +224,7 @@ def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?\s?(%|[kMGT]?B|s)?|-|", cell))
 
 
-def _write(stream: IO[str], line: str) -> None:
+def _write(stream: TextIO, line: str) -> None:
     encoding = stream.encoding or "utf-8"
     stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()

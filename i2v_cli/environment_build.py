@@ -50,7 +50,7 @@ class Build:
         has_sibling: bool,
         reporter: Reporter,
     ) -> None:
-        """has_sibling: another environment holds torch already, whose files can be shared."""
+        """has_sibling: another environment holds the same torch, whose files can be shared."""
         self._plan = plan
         self._environment = environment
         self._needs = needs
@@ -63,7 +63,9 @@ class Build:
         self._links = environment_plan.link_arguments(self._variables, same_disk=same_disk)
         self._variables["UV_CACHE_DIR"] = str(self._cache)
         shares_torch = same_disk and has_sibling and environment.has_torch
-        self._needed_gb = environment_plan.needed_gb(environment, shares_torch=shares_torch)
+        self._needed_gb = environment_plan.needed_gb(
+            environment, plan.torch, shares_torch=shares_torch
+        )
 
     def run(self) -> None:
         """Make it, or raise and leave what was there before."""
@@ -91,7 +93,7 @@ class Build:
         text = f"making the environment '{self._plan.name}', once: {self._environment.about}"
         cost = f"about {self._needed_gb:.1f} GB in {home}"
         if self._needed_gb > 1:
-            cost += f", about {self._environment.minutes:g} minutes with a fast network"
+            cost += f", about {self._environment.minutes:g} min with a fast network"
         self._reporter.log(f"{text} ({cost})")
 
     def _install(self, part: Path) -> None:
@@ -126,7 +128,9 @@ class Build:
             raise environment_plan.explain_failure(self._plan.name, output, self._log_path)
 
     def _report(self, growth: _Growth) -> None:
-        total = self._environment.size_gb * _BYTES_PER_GB
+        row, torch = self._environment, self._plan.torch
+        # Shared files count too: linking them is what is seen to go on.
+        total = environment_plan.needed_gb(row, torch, shares_torch=False) * _BYTES_PER_GB
         # The total is an estimate; a bar that is full while the work goes on says nothing.
         done = min(growth.measure(), 0.99 * total)
         self._reporter.progress(f"environment {self._plan.name}", done, total, "B")

@@ -19,6 +19,8 @@ from pipelines.schema import Config
 
 DEFAULT_TORCH = "default"
 HASH_LENGTH = 12
+_WITH_SHARED_TORCH_GB = 0.5
+_WITH_CPU_TORCH_GB = 1.5
 _TORCH_CHOICE = re.compile(r"default|auto|cpu|cu\d{2,3}|rocm[\d.]+|xpu")
 _TORCH_PACKAGES = re.compile(r"torch|torchvision|triton|(nvidia|cuda)-.*")
 
@@ -38,9 +40,10 @@ _SOURCE = re.compile(
 _FROM_PIP = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
-    "PIP_FIND_LINKS": "UV_FIND_LINKS",
-    "PIP_NO_INDEX": "UV_NO_INDEX",
 }
+# A folder of wheels is passed on for those who have no index at all. Beside an index it would come
+# first, and what it holds may be other builds of the locked versions.
+_FROM_PIP_OFFLINE = {"PIP_FIND_LINKS": "UV_FIND_LINKS", "PIP_NO_INDEX": "UV_NO_INDEX"}
 _INDEX_VARIABLES = re.compile(r"UV_((DEFAULT_)?INDEX(_URL)?|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX)")
 
 
@@ -183,7 +186,8 @@ def for_creation(variables: Mapping[str, str]) -> dict[str, str]:
     kept = without_leaks(variables)
     kept |= {name: value for name, value in variables.items() if _SOURCE.fullmatch(name)}
     if not any(_INDEX_VARIABLES.fullmatch(name) for name in variables):
-        for pip_name, uv_name in _FROM_PIP.items():
+        table = _FROM_PIP_OFFLINE if variables.get("PIP_NO_INDEX") else _FROM_PIP
+        for pip_name, uv_name in table.items():
             if variables.get(pip_name):
                 kept[uv_name] = variables[pip_name]
     if variables.get("PIP_CERT"):
@@ -208,9 +212,13 @@ def link_arguments(variables: Mapping[str, str], *, same_disk: bool) -> tuple[st
     return ("--link-mode", "copy")
 
 
-def needed_gb(environment: Environment, *, shares_torch: bool) -> float:
+def needed_gb(environment: Environment, torch: str, *, shares_torch: bool) -> float:
     """Disk space that creation takes, in GB. Environments share torch's files by hard links."""
-    return min(0.5, environment.size_gb) if shares_torch else environment.size_gb
+    if shares_torch:
+        return min(_WITH_SHARED_TORCH_GB, environment.size_gb)
+    if torch == "cpu":
+        return min(_WITH_CPU_TORCH_GB, environment.size_gb)
+    return environment.size_gb
 
 
 def short_of_space(name: str, needed: float, free: float, home: Path) -> UserError | None:
@@ -280,14 +288,16 @@ _INSTALL_FAILURES = (
 def explain_failure(name: str, output: str, log_path: Path | None) -> UserError:
     """What went wrong, from what the installer said last. log_path: where the rest of it is."""
     # Its messages start with "error:"; what comes before is the list of downloads.
-    said = output[output.rfind("error:") :] if "error:" in output else output
-    details: dict[str, object] = {"installer said": "\n".join(said.strip().splitlines()[:6])}
+    start = output.rfind("error:")
+    lines = output[max(start, 0) :].strip().splitlines()
+    said = "\n".join(lines[:8] if start >= 0 else lines[-8:])
+    details: dict[str, object] = {"installer said": said}
     if log_path:
         details["whole log"] = log_path
     message = "the environment '{name}' could not be made"
     remedy = "see above, then run again: i2v env create {name}"
     for pattern, what, to_do in _INSTALL_FAILURES:
-        if re.search(pattern, said, re.IGNORECASE):
+        if start >= 0 and re.search(pattern, said, re.IGNORECASE):
             message, remedy = what, to_do
             break
     details["to fix"] = remedy.format(name=name)

@@ -106,12 +106,6 @@ def ensure(name: str, reporter: Reporter | None = None) -> Path:
     return interpreters.inside(_made(name, _read_choices(), reporter).env_dir)
 
 
-def find(name: str) -> Path | None:
-    """The interpreter of an environment that can be used as it is, else None."""
-    known = status(name)
-    return known.python if known.state in ("ready", "adopted") else None
-
-
 def status(name: str) -> Status:
     """What is on disk. Reads a few small files, starts nothing."""
     _require_known(name)
@@ -237,9 +231,11 @@ def _made(
 ) -> Plan:
     """The plan of an environment that exists when this returns."""
     plan = _plan(name, choices)
-    # The other torch environments first: what is known of them must not depend on this one's lock.
-    others = (other for other, row in ENVS.items() if row.has_torch and other != name)
-    has_sibling = any(status(other).state == "ready" for other in others)
+    has_sibling = any(
+        (stamp := status(other).stamp) is not None and stamp.torch == plan.torch
+        for other, row in ENVS.items()
+        if row.has_torch and other != name
+    )
     with _shown(reporter) as shown, _locked(name, shown, wait_s):
         # Another process may have made it while this one waited.
         _, problem = environment_build.read_stamp(plan)

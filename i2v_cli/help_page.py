@@ -17,6 +17,8 @@ from i2v_cli.console import BOLD, CYAN, paint
 WIDEST = 100
 EVERYWHERE_PANEL = "Everywhere"
 _NAME_COLUMN_MOST = 30
+_LAST_PANELS = ("Settings", "Run", EVERYWHERE_PANEL)
+"""Headings that are the same for every verb; they come after its own, in this order."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,12 @@ def command_panels(params: Iterable[Any], help_names: str) -> list[tuple[str, li
         if not param.hidden and param.name != "help":
             title = param.rich_help_panel or _default_panel(param)
             panels.setdefault(title, []).append(Entry(_name(param), _about(param)))
-    everywhere = panels.pop(EVERYWHERE_PANEL, [])
-    panels[EVERYWHERE_PANEL] = [*everywhere, Entry(help_names, "show this page")]
-    return list(panels.items())
+    panels.setdefault(EVERYWHERE_PANEL, []).append(Entry(help_names, "show this page"))
+    return sorted(panels.items(), key=lambda panel: _position(panel[0]))
+
+
+def _position(title: str) -> int:
+    return _LAST_PANELS.index(title) if title in _LAST_PANELS else -1
 
 
 def usage_line(path: str, params: Iterable[Any], *, is_group: bool = False) -> str:

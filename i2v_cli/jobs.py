@@ -29,12 +29,19 @@ ABANDONED_AFTER_S = 7 * 24 * 3600.0
 class Input:
     """A file or folder that must be there before a job starts.
 
-    what: words for a message, 'prepared frames of synthetic'.  remedy: label and text for the error.
+    what: words for a message, 'prepared frames for dataset x'.  remedy: further lines of the error.
+    is_found: whether it is there, where that takes more than a look at the path.
     """
 
     what: str
     path: Path
-    remedy: tuple[str, str] = ("to fix", "check the path")
+    remedy: Mapping[str, str] = field(default_factory=lambda: {"to fix": "check the path"})
+    is_found: bool | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the job can start as far as this is concerned."""
+        return self.path.exists() if self.is_found is None else self.is_found
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,10 @@ class Plan:
 def check_inputs(plan: Plan) -> None:
     """Raise UserError for the first input that is not there."""
     for needed in plan.inputs:
-        if not needed.path.exists():
-            label, text = needed.remedy
+        if not needed.is_there:
             raise UserError(
                 f"no {needed.what}",
-                {"looked in": short(needed.path), label: text},
+                {"looked in": short(needed.path), **needed.remedy},
                 EXIT_NO_DATA,
             )
 
@@ -87,7 +93,7 @@ def describe(plan: Plan, environment: str) -> Outcome:
     """What --dry-run shows. environment: the state of the plan's environment, in words."""
     request = plan.request.model_dump(mode="json")
     inputs = [
-        {"what": needed.what, "path": str(needed.path), "found": needed.path.exists()}
+        {"what": needed.what, "path": str(needed.path), "found": needed.is_there}
         for needed in plan.inputs
     ]
     lines = [

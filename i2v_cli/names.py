@@ -1,4 +1,4 @@
-"""Choosing something by its name: the row of a registry table, or an error with the nearest name."""
+"""Choosing by name: the row of a registry table, or an error with the nearest name."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def choose(kind: str, name: str, table: Mapping[str, RowType]) -> RowType:
     built = [each for each, value in table.items() if value.is_built]
     if row is not None:
         raise not_built(f"{kind} '{name}'", built)
-    raise unknown(kind, name, built)
+    raise unknown(f"no {kind} '{name}'", name, built)
 
 
-def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
+def unknown(message: str, name: str, names: Iterable[str]) -> UserError:
     """The error for a name that nobody has: the nearest one, and all there are."""
     names = list(names)
     details: dict[str, object] = {}
     if guess := nearest(name, names):
         details["did you mean"] = guess
     details["there are"] = bullet_list(names, limit=20) or "none yet"
-    return UserError(f"no {kind} '{name}'", details, EXIT_USAGE)
+    return UserError(message, details, EXIT_USAGE)
 
 
 def not_built(what: str, built: Iterable[str]) -> UserError:

@@ -39,7 +39,7 @@ Preset = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", metavar="N", help="processes; one per core", rich_help_panel=RUN),
+    typer.Option("--jobs", metavar="N", help="processes (one per core)", rich_help_panel=RUN),
 ]
 Seed = Annotated[
     int | None,
@@ -48,7 +48,7 @@ Seed = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:1", rich_help_panel=RUN
+        "--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (auto)", rich_help_panel=RUN
     ),
 ]
 DryRun = Annotated[

@@ -9,7 +9,6 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -47,7 +46,7 @@ class Layer:
 
     def label(self, dotted: str) -> str:
         """How to name a setting of this layer to the user."""
-        return self.labels.get(dotted) or (f"{self.source}: {dotted}" if dotted else self.source)
+        return self.labels.get(dotted) or f"{self.source}: {dotted}"
 
 
 def available(family: str) -> list[str]:
@@ -58,7 +57,7 @@ def available(family: str) -> list[str]:
 def from_preset(family: str, name: str) -> Layer:
     """A shipped preset. UserError with the nearest name when there is none."""
     if name not in available(family):
-        raise unknown(f"preset of {family}", name, available(family))
+        raise unknown(f"{family} has no preset '{name}'", name, available(family))
     return from_file(locations.conf_dir() / family / f"{name}.yaml")
 
 
@@ -75,7 +74,9 @@ def from_file(path: Path) -> Layer:
         values = {}
     if not isinstance(values, dict):
         raise UserError(
-            f"{short(path)}: not a file of settings", {"": "expected lines of key: value"}, EXIT_USAGE
+            f"{short(path)}: not a file of settings",
+            {"": "expected lines of key: value"},
+            EXIT_USAGE,
         )
     if {"config", "run_dir"} <= values.keys() and isinstance(values["config"], dict):
         values = values["config"]
@@ -106,7 +107,10 @@ def from_options(given: Given) -> Layer:
     for dotted, (_, value) in given.items():
         if value is not None:
             values = merge(values, _nest(dotted, value))
-    labels = {dotted: option for dotted, (option, _) in given.items()}
+    labels = {
+        dotted: f"option {option}" if option.startswith("--") else option
+        for dotted, (option, _) in given.items()
+    }
     return Layer(values, "options", labels, is_options=True)
 
 
@@ -152,9 +156,16 @@ def resolve(model: type[ModelType], layers: Sequence[Layer], *, who: str) -> Mod
         if layer.is_options:
             _refuse_unknown_options(model, layer, who)
     try:
-        return model.model_validate(reduce(merge, (dict(layer.values) for layer in layers), {}))
+        return model.model_validate(_merged(layers))
     except ValidationError as invalid:
         raise _explain(model, layers, invalid) from invalid
+
+
+def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = merge(values, layer.values)
+    return values
 
 
 def find_class(name: str) -> type[BaseModel]:
@@ -242,9 +253,10 @@ def _all_settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _refuse_unknown_options(model: type[BaseModel], layer: Layer, who: str) -> None:
     for dotted in layer.values:
         if dotted not in model.model_fields:
-            known = [label for name, label in layer.labels.items() if name in model.model_fields]
+            labels = layer.labels.items()
+            known = [text.split()[-1] for name, text in labels if name in model.model_fields]
             raise UserError(
-                f"{who} has no option {layer.label(dotted)}",
+                f"{who} has no {layer.label(dotted)}",
                 {"its options": bullet_list(known, limit=20)},
                 EXIT_USAGE,
             )
@@ -258,9 +270,12 @@ def _explain(
         parts = [str(part) for part in error["loc"]]
         header, text = _problem(model, layers, parts, dict(error))
         problems.setdefault(header, text)
+    if all(header.startswith("missing ") for header in problems):
+        names = ", ".join(header.removeprefix("missing ") for header in problems)
+        return UserError(f"missing {names}", exit_code=EXIT_USAGE)
     if len(problems) == 1:
         ((header, only),) = problems.items()
-        return UserError(header, {"": only} if only else {}, EXIT_USAGE)
+        return UserError(header, {"": only}, EXIT_USAGE)
     shown = dict(list(problems.items())[:MOST_PROBLEMS_SHOWN])
     if len(problems) > len(shown):
         shown[""] = f"and {len(problems) - len(shown)} more"
@@ -276,7 +291,7 @@ def _problem(
         return "the settings do not fit together", _plain(error)
     if error["type"] == "missing":
         options = [layer.labels[dotted] for layer in layers if dotted in layer.labels]
-        return f"missing {'option ' + options[-1] if options else dotted}", ""
+        return f"missing {options[-1] if options else dotted}", ""
     if error["type"] == "extra_forbidden":
         return _label(layers, parts), _unknown_key(model, parts)
     if error["type"] == "string_pattern_mismatch":
@@ -314,7 +329,9 @@ def _unknown_key(model: type[BaseModel], parts: list[str]) -> str:
     guess = nearest(key, here)
     if guess is None:
         elsewhere = [name for name in _all_settings(model) if name.split(".")[-1] == key]
-        guess = bullet_list(elsewhere, limit=3) or nearest(".".join(parts), _all_settings(model))
+        if len(elsewhere) > 1:
+            return f"unknown key '{key}'; there are {bullet_list(elsewhere, limit=4)}"
+        guess = elsewhere[0] if elsewhere else nearest(".".join(parts), _all_settings(model))
     if guess:
         return f"unknown key '{key}'; did you mean '{guess}'?"
     return f"unknown key '{key}'; there are {bullet_list(here, limit=20)}"
@@ -323,7 +340,9 @@ def _unknown_key(model: type[BaseModel], parts: list[str]) -> str:
 def _misfit(model: type[BaseModel], parts: list[str], error: Mapping[str, Any]) -> str:
     section = _section(model, parts[:-1])
     known = section.model_fields.get(parts[-1]) if section else None
-    expected = known.description if known and known.description else error["ctx"]["pattern"]
+    pattern = error["ctx"]["pattern"]
+    is_choice = "|" in pattern and known is not None and known.description
+    expected = known.description if known and is_choice else f"the form {pattern}"
     return f"{_quoted(error['input'])} does not fit; expected {expected}"
 
 
@@ -331,7 +350,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     for name, phrase in _BOUNDS.items():
         if name in context and kind in _BOUND_KINDS:
-            return f"must be {phrase} {context[name]}, not {given}"
+            return f"must be {phrase} {context[name]:g}, not {given}"
     for start, expected in _KINDS.items():
         if kind.startswith(start):
             return f"must be {expected}, not {_quoted(given)}"

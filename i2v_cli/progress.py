@@ -1,4 +1,4 @@
-"""How a worker's events look while it works: moving bars on a terminal, a line now and then elsewhere."""
+"""How a worker's events look: moving bars on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def metrics_text(values: Mapping[str, float | None], *, separator: str) -> str:
 
 def duration_text(seconds: float) -> str:
     """'0.8 s', '41 s', '3 min 20 s' or '2 h 05 min'."""
-    if seconds < 10:
+    if seconds < 10 and isinstance(seconds, float):
         return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
@@ -279,7 +279,7 @@ def _make_bars(rich_console: Any) -> Any:
             if task.speed and task.fields.get("unit") not in ("B", "bytes"):
                 parts.append(f"{task.speed:.3g}/s")
             if task.time_remaining is not None:
-                parts.append(f"{duration_text(task.time_remaining)} left")
+                parts.append(f"{duration_text(max(1, round(task.time_remaining)))} left")
             return Text("  ".join(parts), style="cyan")
 
     return Progress(

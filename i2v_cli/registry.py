@@ -6,7 +6,8 @@ name gets a good answer, but it is not shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Family:
     """A model family: a package `pipelines.<name>` with config, networks, train, sample.
 
     config holds FamilyConfig; stages are the names that --stage takes, in the order of training.
+    needs: stage -> the earlier stages it is built on; its request has a field <stage>_run for each.
     """
 
     package: str
@@ -41,6 +43,7 @@ class Family:
     verbs: tuple[str, ...]
     env: str = "main"
     is_built: bool = True
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def target(self, verb: str) -> Target:
         """The function and the request class behind a verb of this family."""
@@ -95,7 +98,9 @@ VERBS = {
     "sample": Verb("i2v_cli.commands.sample", "Animate still images with a trained model", "Model"),
     "transfer": Verb("i2v_cli.commands.transfer", "Move one video's motion to an image", "Model"),
     "import": Verb("i2v_cli.commands.import_", "Convert published checkpoints", "Model", False),
-    "export": Verb("i2v_cli.commands.export", "Write a sampler other tools can run", "Model", False),
+    "export": Verb(
+        "i2v_cli.commands.export", "Write a sampler other tools can run", "Model", False
+    ),
     "eval": Verb("i2v_cli.commands.eval", "Measure generated videos", "Results"),
     "eval-fvd": Verb("i2v_cli.commands.eval", "The same as 'i2v eval fvd'", "Results", False),
     "report": Verb("i2v_cli.commands.report", "Write a page with curves and videos", "Results"),
@@ -110,29 +115,48 @@ FAMILIES = {
         "Stochastic video from one image by a conditional invertible network (cINN)",
         stages=("1", "ae", "2"),
         verbs=("train", "sample", "transfer"),
+        needs={"2": ("1", "ae")},
     ),
     "poke": Family(
-        "pipelines.poke", "Video answering a poke at a pixel", ("1",), ("train", "sample"),
+        "pipelines.poke",
+        "Video answering a poke at a pixel",
+        ("1",),
+        ("train", "sample"),
         is_built=False,
     ),
     "behavior": Family(
-        "pipelines.behavior", "Human behaviour sampled and transferred as poses", ("1", "2"),
-        ("train", "sample", "transfer"), is_built=False,
+        "pipelines.behavior",
+        "Human behaviour sampled and transferred as poses",
+        ("1", "2"),
+        ("train", "sample", "transfer"),
+        is_built=False,
     ),
     "shape-pose": Family(
-        "pipelines.shape_pose", "Renders poses as images (VUNet)", ("1",), ("train",),
+        "pipelines.shape_pose",
+        "Renders poses as images (VUNet)",
+        ("1",),
+        ("train",),
         is_built=False,
     ),
     "fomm": Family(
-        "pipelines.fomm", "First order motion model", ("1",), ("train", "transfer"),
+        "pipelines.fomm",
+        "First order motion model",
+        ("1",),
+        ("train", "transfer"),
         is_built=False,
     ),
     "motion": Family(
-        "pipelines.motion", "Generative motion of FOMM keypoints", ("1",), ("train", "sample"),
+        "pipelines.motion",
+        "Generative motion of FOMM keypoints",
+        ("1",),
+        ("train", "sample"),
         is_built=False,
     ),
     "inbetween": Family(
-        "pipelines.inbetween", "Frames between a start and an end", ("1",), ("train", "sample"),
+        "pipelines.inbetween",
+        "Frames between a start and an end",
+        ("1",),
+        ("train", "sample"),
         is_built=False,
     ),
 }
@@ -182,8 +206,8 @@ METRICS = {
 }
 
 ENVS = {
-    "data": Environment("download and prepare data: ffmpeg, numpy, pillow", 0.3, 0.5),
-    "main": Environment("train, sample, measure: torch", 5.6, 4, has_torch=True),
-    "flow": Environment("estimate optical flow: torch, OpenCV", 5.8, 4, has_torch=True),
-    "fvd": Environment("the published FVD: TensorFlow", 2.5, 3),
+    "data": Environment("download and prepare data: ffmpeg, numpy, pillow", 0.3, 0.1),
+    "main": Environment("train, sample, measure: torch", 6.0, 1, has_torch=True),
+    "flow": Environment("estimate optical flow: torch, OpenCV", 6.0, 1, has_torch=True),
+    "fvd": Environment("the published FVD: TensorFlow", 2.3, 0.6),
 }

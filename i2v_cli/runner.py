@@ -121,16 +121,25 @@ class Log:
         self._start = start
 
     def tail(self, num_lines: int) -> str:
-        """The last lines, without the blank ones; empty when nothing was printed."""
+        """The last lines, without blank ones and, unless --verbose, without a traceback."""
+        lines = self._lines()
+        if not console.settings.is_verbose:
+            lines = _without_traceback(lines)
+        return "\n".join(lines[-num_lines:])
+
+    def last_line(self) -> str:
+        """The very last line; of a traceback, the one that names the error."""
+        return (self._lines() or [""])[-1]
+
+    def _lines(self) -> list[str]:
         try:
             with self.path.open("rb") as stream:
                 end = stream.seek(0, os.SEEK_END)
                 stream.seek(max(self._start, end - 65536))
                 text = stream.read().decode("utf-8", "replace")
         except OSError:
-            return ""
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-        return "\n".join(lines[-num_lines:])
+            return []
+        return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 class Worker:
@@ -182,15 +191,16 @@ class Worker:
             self._kill()
             self.process.wait()
         os.close(self._events)
-        for number, grace_s in ((signal.SIGTERM, GROUP_GRACE_S), (signal.SIGKILL, GROUP_GRACE_S)):
-            if not self._signal_group(number):
-                return
-            end = time.monotonic() + grace_s
-            while time.monotonic() < end and self._signal_group(0):
-                time.sleep(0.02)
+        end = time.monotonic() + GROUP_GRACE_S
+        is_left = self._signal_group(signal.SIGTERM)
+        while is_left and time.monotonic() < end:
+            time.sleep(0.02)
+            is_left = self._signal_group(0)
+        if is_left:
+            self._signal_group(signal.SIGKILL)
 
     def _read(self, display: Display, timeout_s: float) -> bool:
-        """Take what is on the pipe, waiting for it at most so long; False when nothing will come."""
+        """Take what is on the pipe, after at most so long; False when nothing will come."""
         ready, _, _ = select.select([self._events], [], [], timeout_s)
         if not ready:
             return timeout_s > 0
@@ -250,9 +260,7 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _result(
-    worker: Worker, stops: StopRequests, log: Log, environment: str
-) -> dict[str, Any]:
+def _result(worker: Worker, stops: StopRequests, log: Log, environment: str) -> dict[str, Any]:
     done, error = worker.done, worker.error
     if done is None and error is None:
         done, error = _read_result(log.path.parent / jobs.RESULT_NAME)
@@ -300,8 +308,9 @@ def explain_death(returncode: int, log: Log, environment: str) -> UserError:
             f"the worker crashed ({name})",
             {**_log_details(log, with_tail=True), "to fix": f"i2v env check {environment}".strip()},
         )
-    if any(sign in log.tail(LONG_TAIL_LINES) for sign in ("ModuleNotFoundError", "ImportError")):
-        return _broken_environment(environment, log.tail(1))
+    last = log.last_line()
+    if last.startswith(("ModuleNotFoundError", "ImportError")):
+        return _broken_environment(environment, last)
     return UserError(
         f"the worker ended without a result (exit status {returncode})",
         _log_details(log, with_tail=True),
@@ -320,6 +329,15 @@ def _log_details(log: Log, *, with_tail: bool) -> dict[str, str]:
     num_lines = LONG_TAIL_LINES if console.settings.is_verbose else TAIL_LINES
     tail = log.tail(num_lines) if with_tail else ""
     return {**({"last lines": tail} if tail else {}), "full log": short(log.path)}
+
+
+def _without_traceback(lines: list[str]) -> list[str]:
+    """The lines before the trace of calls that ends a log; a user has no use for that."""
+    starts = ("Traceback (most recent call", "Current thread 0x", "Thread 0x")
+    for number, line in enumerate(lines):
+        if line.startswith(starts):
+            return lines[:number]
+    return lines
 
 
 def _signal_name(number: int) -> str:

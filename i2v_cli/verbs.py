@@ -31,14 +31,14 @@ class Command(TyperCommand):
         known = {name for param in self.params for name in param.opts}
         self.params += [flag for flag in _flags() if not known.intersection(flag.opts)]
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Call the verb without the flags that app.py has already read."""
         for flag in _flags():
             if flag in self.params:
                 ctx.params.pop(flag.name, None)
         return super().invoke(ctx)
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print our own page."""
         params = self.get_params(ctx)
         usage = help_page.usage_line(ctx.command_path, params)
@@ -49,14 +49,21 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A verb with several actions, such as `i2v data`."""
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help, with a value that Typer can take without importing pydantic."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print our own page."""
         usage = help_page.usage_line(ctx.command_path, (), is_group=True)
         rows = [Entry(name, _first_line(command)) for name, command in self.commands.items()]
         panels = [("Actions", rows), *help_page.command_panels((), "--help")]
         formatter.write(help_page.page(usage, _doc(self), panels))
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the action, or raise our own error with the nearest name."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
@@ -67,11 +74,11 @@ class Group(TyperGroup):
 class Verbs(Group):
     """All verbs of the registry, each loaded when it is needed."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """The names of the verbs that this version has."""
         return [name for name, verb in VERBS.items() if verb.is_built]
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import the module of a verb; None when there is no such verb."""
         verb = VERBS.get(cmd_name)
         if verb is None:
@@ -80,7 +87,7 @@ class Verbs(Group):
             raise not_built(f"'i2v {cmd_name}'", self.list_commands(ctx))
         return load(cmd_name)
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the verbs under their headings, from the registry alone."""
         panels: dict[str, list[Entry]] = {}
         for name, verb in VERBS.items():
@@ -106,33 +113,68 @@ def load(name: str) -> Any:
     return command
 
 
-def root() -> Any:
-    """The command `i2v` itself."""
+def root(*, has_completion: bool = True) -> Any:
+    """The command `i2v` itself.
+
+    has_completion: with the options that install shell completion. They make Typer import pydantic,
+    so a command line that names a verb goes without.
+    """
     app = typer.Typer(
-        cls=Verbs, add_completion=True, invoke_without_command=True, pretty_exceptions_enable=False
+        cls=Verbs,
+        add_completion=has_completion,
+        invoke_without_command=True,
+        pretty_exceptions_enable=False,
     )
     app.callback()(_i2v)
-    return typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    for param in command.params:
+        if param.name in ("install_completion", "show_completion"):
+            param.rich_help_panel = "Shell"
+            param.help = str(param.help).split(",")[0].rstrip(".").lower()
+    return command
+
+
+JsonFlag = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="print the result as one JSON object", rich_help_panel=EVERYWHERE_PANEL
+    ),
+]
+QuietFlag = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", help="say nothing but results and errors", rich_help_panel=EVERYWHERE_PANEL
+    ),
+]
+VerboseFlag = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", help="say more when something fails", rich_help_panel=EVERYWHERE_PANEL
+    ),
+]
 
 
 def _i2v(
     ctx: typer.Context,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    verbose: VerboseFlag = False,
     version: Annotated[
-        bool,
-        typer.Option("--version", help="show the version", rich_help_panel=EVERYWHERE_PANEL),
+        bool, typer.Option("--version", help="show the version", rich_help_panel=EVERYWHERE_PANEL)
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", hidden=True)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
-    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
 ) -> console.Outcome | None:
-    """Image-to-video synthesis: train a model on clips, animate a still image, measure the result
+    """Image-to-video synthesis: train on clips, animate a still image, measure the result
 
     i2v demo
+
+    i2v extract-frames my_clips/
+    i2v train cinn --stage 1 --dataset my_clips
+    i2v sample cinn --run RUN --image photo.jpg
     """
     if version:
         return console.Outcome(result={"version": __version__}, lines=[f"i2v {__version__}"])
     if ctx.invoked_subcommand is None:
-        return console.Outcome(lines=[ctx.get_help()])
+        typer.echo(ctx.get_help())
     return None
 
 
@@ -141,24 +183,7 @@ def _flags() -> tuple[Any, ...]:
     """The flags that every command takes; app.py reads them before anything else runs."""
 
     def everywhere(
-        as_json: Annotated[
-            bool,
-            typer.Option(
-                "--json", help="print the result as one JSON object", rich_help_panel=EVERYWHERE_PANEL
-            ),
-        ] = False,
-        quiet: Annotated[
-            bool,
-            typer.Option(
-                "--quiet", help="say nothing but results and errors", rich_help_panel=EVERYWHERE_PANEL
-            ),
-        ] = False,
-        verbose: Annotated[
-            bool,
-            typer.Option(
-                "--verbose", help="say more when something fails", rich_help_panel=EVERYWHERE_PANEL
-            ),
-        ] = False,
+        as_json: JsonFlag = False, quiet: QuietFlag = False, verbose: VerboseFlag = False
     ) -> None: ...
 
     app = typer.Typer(add_completion=False)
@@ -166,23 +191,24 @@ def _flags() -> tuple[Any, ...]:
     return tuple(typer.main.get_command(app).params)
 
 
-def usage_problem(error: Any) -> UserError:
-    """A wrong command line, as Typer sees it, in our words."""
+def usage_problem(error: Any, verb: str | None = None) -> UserError:
+    """A wrong command line, as Typer sees it, in our words. verb: what was being called."""
     ctx = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx else "i2v"
+    path = ctx.command_path if ctx else f"i2v {verb or ''}".strip()
     remedy = {"to see all": f"{path} --help"}
-    option = getattr(error, "option_name", None)
+    option = str(getattr(error, "option_name", ""))
     if type(error).__name__ == "NoSuchOption":
-        known = [name for param in ctx.command.get_params(ctx) for name in param.opts] if ctx else []
+        known = (
+            [name for param in ctx.command.get_params(ctx) for name in param.opts] if ctx else []
+        )
         guess = nearest(option, [name for name in known if name.startswith("--")])
         details = ({"did you mean": guess} if guess else {}) | remedy
         return UserError(f"{path} has no option {option}", details, EXIT_USAGE)
     if type(error).__name__ == "MissingParameter":
         return UserError(f"missing {_param_name(error.param)}", remedy, EXIT_USAGE)
-    text = _plain(error.format_message())
     if getattr(error, "param", None) is not None:
-        text = f"{_param_name(error.param)}: {_plain(error.message)}"
-    return UserError(text, remedy, EXIT_USAGE)
+        return UserError(_param_name(error.param), {"": _plain(error.message)}, EXIT_USAGE)
+    return UserError(_plain(error.format_message()), remedy, EXIT_USAGE)
 
 
 def _param_name(param: Any) -> str:
@@ -219,4 +245,3 @@ def _doc(command: Any) -> str:
 
 def _first_line(command: Any) -> str:
     return _doc(command).split("\n", 1)[0]
-

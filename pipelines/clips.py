@@ -7,7 +7,7 @@ that counts clips from the start of the training. A training that goes on needs 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import NamedTuple, Protocol, TypeVar
@@ -96,7 +96,7 @@ def load_clips(videos: FrameSource, clips: Sequence[Clip], num_frames: int) -> n
 
 def training_batches(
     videos: FrameSource, sampler: ClipSampler, *, batch_size: int, first_batch: int
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """Endless batches of clips from a batch on, prepared in the background: uint8 B T H W C.
 
     Batch n holds the clips at positions n * batch_size and following. An epoch may end inside a
@@ -111,7 +111,7 @@ def training_batches(
     return prefetched(load, first=first_batch)
 
 
-def prefetched(load: Callable[[int], Item], *, first: int, ahead: int = 2) -> Iterator[Item]:
+def prefetched(load: Callable[[int], Item], *, first: int, ahead: int = 2) -> Generator[Item]:
     """load(first), load(first + 1), ... for ever; a thread keeps `ahead` of them ready."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clips") as thread:
         waiting = deque(thread.submit(load, first + i) for i in range(ahead))

@@ -107,7 +107,7 @@ def fingerprint(value: object) -> str:
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which frame2 comes before frame10."""
     return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
         for part in re.split(r"(\d+)", name)
         if part
     )

@@ -12,6 +12,7 @@ import errno
 import faulthandler
 import importlib
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -66,11 +67,17 @@ def main(arguments: list[str]) -> int:
     job_path, events_fd = Path(arguments[0]), int(arguments[1])
     os.set_inheritable(events_fd, False)  # a program that the target starts must not hold the pipe
     faulthandler.enable()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # so that the log keeps the order of things
+        sys.stdout.reconfigure(line_buffering=True)
     _watch_parent()
-    with os.fdopen(events_fd, "w", encoding="utf-8") as stream:
+    stream = os.fdopen(events_fd, "w", encoding="utf-8")
+    try:
         code = _do(job_path, stream)
-    _ignore_stops()
-    _end_children(signal.SIGTERM)
+    finally:
+        _ignore_stops()
+        _end_children(signal.SIGTERM)
+        with contextlib.suppress(OSError):  # nobody may be left to read what is still buffered
+            stream.close()
     return code
 
 
@@ -224,12 +231,13 @@ def _ignore_stops() -> None:
 
 
 def _watch_parent() -> None:
-    parent = os.getppid()
+    parent, main_thread = os.getppid(), threading.get_ident()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_CHECK_S)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # To the main thread, not to the process: a call that blocks there must end.
+        signal.pthread_kill(main_thread, signal.SIGTERM)
         time.sleep(ORPHAN_GRACE_S)
         _end_children(signal.SIGKILL)
         os._exit(EXIT_INTERRUPTED)
@@ -238,7 +246,7 @@ def _watch_parent() -> None:
 
 
 def _end_children(number: int) -> None:
-    """Signal everything that the target started and left; only where this process owns its group."""
+    """Signal everything that the target started and left, where this process owns its group."""
     if os.getpgrp() == os.getpid():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(0, number)

@@ -1,6 +1,6 @@
 """Run every test suite in the environment that its code runs in.
 
-    .venv/bin/python tests/run.py [SUITE...] [-- PYTEST ARGUMENTS]
+    .venv/bin/python -m tests.run [SUITE...] [-- PYTEST ARGUMENTS]
 
 The environments are the user's own, so that they are made once; pytest itself comes from a folder
 beside them and never enters them. All suites run even if one fails; nothing is printed after
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2v_cli import environments, interpreters
+from i2v_cli import console, environments, interpreters
 from i2v_cli.environment_plan import for_creation
 from pipelines.events import UserError
 
@@ -33,6 +33,7 @@ class Suite:
 
     environment: str | None
     folders: tuple[str, ...]
+    by_default: bool = True
 
 
 SUITES = {
@@ -51,64 +52,63 @@ SUITES = {
     ),
     "flow": Suite("flow", ("tests/pipelines/flow",)),
     "fvd": Suite("fvd", ("tests/pipelines/fvd",)),
+    "parity": Suite("main", ("tests/parity",), by_default=False),
+    "learn": Suite("main", ("tests/learning",), by_default=False),
 }
 
-# Folders of the table that have nothing to test yet. One that is not listed must exist.
-EMPTY = frozenset({"tests/contract", "tests/pipelines/nn"})
-# Tests that are run on demand (`make bench`), not as a suite.
-ON_DEMAND = frozenset({"tests/benchmarks"})
+# Folders of the table that have nothing to test yet. One that is not listed must have tests.
+EMPTY = frozenset({"tests/contract", "tests/pipelines/nn", "tests/learning"})
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the suites that are named, or all; returns the exit status."""
+    """Run the suites that are named, or all that run by default; returns the exit status."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    names, pytest_arguments = arguments[:split] or list(SUITES), arguments[split + 1 :]
-    if problems := [*_unknown(names), *_table_problems()]:
-        print("\n".join(f"tests/run.py: {problem}" for problem in problems), file=sys.stderr)
+    names = arguments[:split] or [name for name, suite in SUITES.items() if suite.by_default]
+    if problems := _unknown(names) or _table_problems(names):
+        print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
         return 2
-    try:
-        tools_dir = _tools_dir()
-        results = [_run(name, tools_dir, pytest_arguments) for name in names]
-    except UserError as error:
-        details = [f"  {label}   {text}" for label, text in error.details.items()]
-        print("\n".join([f"error: {error.message}", *details]), file=sys.stderr)
-        return error.exit_code
+    tools_dir = _tools_dir()
+    results = [_run(name, tools_dir, arguments[split + 1 :]) for name in names]
     return int(any(results))
 
 
 def _unknown(names: Sequence[str]) -> list[str]:
-    return [
-        f"no suite '{name}'; there are {', '.join(SUITES)}" for name in names if name not in SUITES
-    ]
+    known = ", ".join(SUITES)
+    return [f"no suite '{name}'; there are {known}" for name in names if name not in SUITES]
 
 
-def _table_problems() -> list[str]:
+def _table_problems(names: Sequence[str]) -> list[str]:
     """Where the table and the tree differ: a test that no suite runs would never fail."""
     folders = {folder for suite in SUITES.values() for folder in suite.folders}
-    problems = [
-        f"{folder} is missing" for folder in sorted(folders - EMPTY) if not _tests_in(folder)
-    ]
-    covered = tuple(f"{folder}/" for folder in folders | ON_DEMAND)
+    chosen = {folder for name in names for folder in SUITES[name].folders}
+    missing = sorted(folder for folder in chosen - EMPTY if not _has_tests(folder))
+    problems = [f"{folder} has no tests" for folder in missing]
+    problems += [f"{folder} has tests: take it off EMPTY" for folder in filter(_has_tests, EMPTY)]
+    covered = tuple(f"{folder}/" for folder in folders)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         if not path.relative_to(ROOT).as_posix().startswith(covered):
             problems.append(f"no suite runs {path.relative_to(ROOT)}")
     return problems
 
 
-def _tests_in(folder: str) -> bool:
+def _has_tests(folder: str) -> bool:
     return any((ROOT / folder).rglob("test_*.py"))
 
 
 def _run(name: str, tools_dir: Path, pytest_arguments: Sequence[str]) -> int:
     suite = SUITES[name]
-    folders = [folder for folder in suite.folders if _tests_in(folder)]
+    folders = [folder for folder in suite.folders if _has_tests(folder)]
     variables = environments.worker_environment()
     python = Path(sys.executable)
     if suite.environment:
-        python = environments.ensure(suite.environment)
+        try:
+            python = environments.ensure(suite.environment)
+        except UserError as error:
+            console.show_error(error)
+            return error.exit_code
         variables["PYTHONPATH"] = os.pathsep.join((str(tools_dir), str(ROOT)))
     print(f"== {name}: {', '.join(folders)} ({python})", flush=True)
-    command = [python, "-m", "pytest", "-p", "no:cacheprovider", *folders, *pytest_arguments]
+    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *folders, *pytest_arguments]
     return subprocess.run(command, cwd=ROOT, env=variables).returncode
 
 

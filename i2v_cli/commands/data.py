@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a dataset, such as synthetic")]
 Variant = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="prepared variant, such as 64px; the only one there is"),
+    typer.Option(metavar="NAME", help="prepared variant, such as 64px (the only one there is)"),
 ]
 
 
@@ -61,10 +61,10 @@ def preview(
     name: Name,
     variant: Variant = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="PNG to write; beside the dataset")
+        str | None, typer.Option(metavar="FILE", help="PNG to write (beside the dataset)")
     ] = None,
-    videos: Annotated[int | None, typer.Option(metavar="N", help="rows; 8")] = None,
-    frames: Annotated[int | None, typer.Option(metavar="N", help="columns; 8")] = None,
+    videos: Annotated[int | None, typer.Option(metavar="N", help="rows (8)")] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="columns (8)")] = None,
     dry_run: options.DryRun = False,
 ) -> Outcome:
     """Write one picture with frames of several videos
@@ -82,9 +82,7 @@ def preview(
     return _run("preview", f"preview {name}", given, dry_run=dry_run, next_command=train)
 
 
-def _run(
-    function: str, title: str, given: Given, *, dry_run: bool, next_command: str
-) -> Outcome:
+def _run(function: str, title: str, given: Given, *, dry_run: bool, next_command: str) -> Outcome:
     from i2v_cli import runner
 
     planned = _plan(function, title, given)
@@ -111,16 +109,16 @@ def _plan(function: str, title: str, given: Given) -> Plan:
     layers = presets.stack(model, defaults={"data_root": str(root)}, options=given)
     request = presets.resolve(model, layers, who=f"data {function}")
     name = given["name"][1] if "name" in given else None
-    inputs = ()
+    inputs: tuple[Input, ...] = ()
     if name is not None:
-        remedy = ("run first", f"i2v extract-frames {name}")
+        remedy = {"run first": f"i2v extract-frames {name}"}
         inputs = (Input(f"data for dataset '{name}'", root / str(name), remedy),)
     return Plan(verb="data", title=title, target=target, request=request, inputs=inputs)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
     lines = [str(line) for line in result.get("lines", ())]
-    return lines + [short(Path(str(result["path"])))] if result.get("path") else lines
+    return [*lines, short(Path(str(result["path"])))] if result.get("path") else lines
 
 
 def _preview(name: str) -> str:

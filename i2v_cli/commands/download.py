@@ -19,20 +19,24 @@ CLIPS = "Generated clips"
 
 
 def run(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="synthetic")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="what to get: synthetic")],
     overrides: options.Overrides = None,
     kinds: Annotated[
-        str | None, typer.Option(metavar="A,B", help="only these kinds", rich_help_panel=CLIPS)
+        str | None,
+        typer.Option(metavar="A,B", help="only these kinds (all)", rich_help_panel=CLIPS),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="how many: tiny or default", rich_help_panel=CLIPS),
+        typer.Option(
+            metavar="NAME", help="how many: tiny or default (default)", rich_help_panel=CLIPS
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(metavar="PX", help="height and width", rich_help_panel=CLIPS)
+        int | None, typer.Option(metavar="PX", help="height and width (64)", rich_help_panel=CLIPS)
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(metavar="N", help="frames per clip", rich_help_panel=CLIPS)
+        int | None,
+        typer.Option(metavar="N", help="frames per clip (the preset's)", rich_help_panel=CLIPS),
     ] = None,
     ood: Annotated[
         bool,
@@ -93,13 +97,14 @@ def plan(
     from i2v_cli import presets
     from i2v_cli.jobs import Plan
 
-    row = names.choose("dataset", dataset, DATASETS)
     if dataset == "custom":
         raise UserError(
             "'custom' stands for your own files: there is nothing to download",
             {"run instead": "i2v extract-frames FOLDER"},
             EXIT_USAGE,
         )
+    there = {name: row for name, row in DATASETS.items() if name != "custom"}
+    row = names.choose("dataset", dataset, there)
     target = Target(f"{row.module}:download", "pipelines.datasets.config:DownloadRequest", "data")
     model = presets.find_class(target.request)
     layers = presets.stack(

@@ -34,23 +34,30 @@ def run(
     overrides: options.Overrides = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="name of the dataset to make; the folder's"),
+        typer.Option(
+            metavar="NAME",
+            help="name of the dataset to make (the folder's)",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(metavar="PX", help="height and width; 64", rich_help_panel=FRAMES)
+        int | None, typer.Option(metavar="PX", help="height and width (64)", rich_help_panel=FRAMES)
     ] = None,
     fit: Annotated[
         str | None,
         typer.Option(
-            metavar="HOW", help="squash (as published), center-crop or pad", rich_help_panel=FRAMES
+            metavar="HOW",
+            help="squash, center-crop or pad (squash, as published)",
+            rich_help_panel=FRAMES,
         ),
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(metavar="N", help="frames per second; as they are", rich_help_panel=FRAMES),
+        typer.Option(metavar="N", help="frames per second (as they are)", rich_help_panel=FRAMES),
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(metavar="N", help="every n-th frame; 1", rich_help_panel=FRAMES)
+        int | None,
+        typer.Option(metavar="N", help="take every n-th frame (1)", rich_help_panel=FRAMES),
     ] = None,
     grey: Annotated[
         bool, typer.Option("--grey", help="one channel", rich_help_panel=FRAMES)
@@ -64,13 +71,13 @@ def run(
     split: Annotated[
         tuple[float, float, float] | None,
         typer.Option(
-            metavar="TRAIN VAL TEST", help="parts; 0.8 0.1 0.1", rich_help_panel=SELECTION
+            metavar="TRAIN VAL TEST", help="parts (0.8 0.1 0.1)", rich_help_panel=SELECTION
         ),
     ] = None,
     split_by: Annotated[
         str | None,
         typer.Option(
-            metavar="WHAT", help="video, time or group; video", rich_help_panel=SELECTION
+            metavar="WHAT", help="video, time or group (video)", rich_help_panel=SELECTION
         ),
     ] = None,
     group_regex: Annotated[
@@ -81,20 +88,22 @@ def run(
     ] = None,
     min_frames: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="leave out shorter videos; 17", rich_help_panel=SELECTION
-        ),
+        typer.Option(metavar="N", help="leave out shorter videos (17)", rich_help_panel=SELECTION),
     ] = None,
     drop_static: Annotated[
         float | None,
         typer.Option(
-            metavar="LEVELS", help="leave out videos that change less", rich_help_panel=SELECTION
+            metavar="LEVELS",
+            help="leave out videos that change less (keep all)",
+            rich_help_panel=SELECTION,
         ),
     ] = None,
     scene_cut: Annotated[
         float | None,
         typer.Option(
-            metavar="LEVELS", help="cut where frames differ more", rich_help_panel=SELECTION
+            metavar="LEVELS",
+            help="cut where frames differ more (do not cut)",
+            rich_help_panel=SELECTION,
         ),
     ] = None,
     config_file: options.ConfigFile = None,
@@ -137,9 +146,7 @@ def run(
         "seed": ("--seed", seed),
         "device": ("--device", device),
     }
-    planned = plan(
-        source, given, overrides=overrides or (), config_file=config_file, preset=preset
-    )
+    planned = plan(source, given, overrides=overrides or (), config_file=config_file, preset=preset)
     if dry_run:
         return runner.dry_run(planned)
     result = runner.carry_out(planned)
@@ -181,7 +188,7 @@ def plan(
     if chosen["source"]:
         needed = Input(f"folder or file '{source}'", chosen["source"])
     else:
-        remedy = ("run first", f"i2v download {source}")
+        remedy = {"run first": f"i2v download {source}"}
         needed = Input(f"raw data for dataset '{source}'", dataset_dir / "raw", remedy)
     return Plan(
         verb="extract-frames",
@@ -202,7 +209,11 @@ def _origin(source: str) -> dict[str, str]:
         return {"name": source, "kind": source}
     if not path.exists():
         raise _not_found(source, path)
-    return {"name": safe_name(path.absolute().stem), "kind": "custom", "source": str(path.absolute())}
+    return {
+        "name": safe_name(path.absolute().stem),
+        "kind": "custom",
+        "source": str(path.absolute()),
+    }
 
 
 def _looks_like_path(source: str) -> bool:

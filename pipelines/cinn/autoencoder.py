@@ -1,5 +1,7 @@
-"""The conditioning image autoencoder: its encoder's posterior mean of a start frame is the condition
-of the flow; its decoder serves its training only (spec: cinn, 2.5).
+"""The conditioning image autoencoder (spec: cinn, 2.5).
+
+Its encoder's posterior mean of a start frame is the condition of the flow; its decoder serves its
+training only.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ _EXPANSION = 4
 
 
 class ImageEncoder(nn.Module):
-    """A ResNet-50 whose last layer gives a Gaussian over the embedding. Images enter as they are, in
-    [-1, 1], without ImageNet's normalisation.
+    """A ResNet-50 whose last layer gives a Gaussian over the embedding.
+
+    Images enter as they are, in [-1, 1], without ImageNet's normalisation.
     """
 
     def __init__(
@@ -52,9 +55,7 @@ class ImageEncoder(nn.Module):
             blocks = []
             for j in range(depth):
                 inner, first = width * 2**i, j == 0
-                blocks.append(
-                    Bottleneck(channels, inner, stride=stride if first else 1, norm=norm)
-                )
+                blocks.append(Bottleneck(channels, inner, stride=stride if first else 1, norm=norm))
                 channels = inner * _EXPANSION
             self.stages.append(nn.Sequential(*blocks))
         self.to_moments = nn.Linear(channels, 2 * embedding_size)
@@ -110,8 +111,10 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class ImageDecoder(nn.Module):
-    """A BigGAN generator. The code's first part is the seed; every block is conditioned on a chunk of
-    the rest and on a class embedding, itself a soft choice made from the code.
+    """A BigGAN generator.
+
+    The code's first part is the seed; every block is conditioned on a chunk of the rest and on a
+    class embedding, itself a soft choice made from the code.
     """
 
     def __init__(
@@ -217,7 +220,7 @@ class SelfAttention(nn.Module):
 
 
 class FixedSpectralNorm(nn.Module):
-    """The decoder's own spectral norm: one power iteration per forward, always from the same vector.
+    """The decoder's own spectral norm: an iteration per forward, always from the same vector.
 
     Unlike `pipelines.nn.spectral_norm` the vector is never written back, training and eval do the
     same, and gradients pass through the iteration.

@@ -28,8 +28,9 @@ class SpadeMaps(NamedTuple):
 
 
 class VideoDecoder(nn.Module):
-    """A 3D convolutional generator: the start frame enters through SPADE, the motion code as its
-    seed and through AdaIN (spec: cinn, 2.2).
+    """A 3D convolutional generator (spec: cinn, 2.2).
+
+    The start frame enters through SPADE, the motion code as the seed and through AdaIN.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x: B C T H W.  code: B Z."""
         gamma, beta = self.from_code(code).chunk(2, dim=1)
-        # each channel of each clip is a channel of one large batch norm: scale and shift cost no pass
+        # as one batch norm with a channel per clip and channel: scale and shift cost no extra pass
         flat = x.reshape(1, -1, *x.shape[2:])
         flat = F.batch_norm(
             flat, None, None, gamma.flatten(), beta.flatten(), training=True, eps=_EPS

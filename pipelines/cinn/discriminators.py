@@ -1,4 +1,4 @@
-"""The two discriminators of stage 1; the autoencoder is trained with the patch discriminator too."""
+"""The two discriminators of stage 1; the image autoencoder uses the patch discriminator too."""
 
 from __future__ import annotations
 

@@ -28,9 +28,7 @@ class VideoEncoder(nn.Module):
         """channels: of the first convolution and the four groups; strides: of the four groups."""
         super().__init__()
         self.max_frames = 2 * prod(stride_time)
-        self.conv = nn.Conv3d(
-            3, channels[0], (3, 7, 7), stride=2, padding=(1, 3, 3), bias=False
-        )
+        self.conv = nn.Conv3d(3, channels[0], (3, 7, 7), stride=2, padding=(1, 3, 3), bias=False)
         self.norm = group_norm(channels[0])
         self.groups = nn.ModuleList()
         widths = zip(channels, channels[1:], stride_time, stride_space, strict=False)

@@ -1,5 +1,6 @@
-"""Stage 2: an invertible network between motion codes and residuals, conditioned on the start frame
-(spec: cinn, 2.6).
+"""Stage 2: an invertible network between motion codes and residuals (spec: cinn, 2.6).
+
+It is conditioned on the embedding of the start frame and, if controlled, on an end position.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class FlowBlock(nn.Module):
 
 
 class DoubleCoupling(nn.Module):
-    """Each half of the code in turn is scaled and shifted by what the other half and the condition say.
+    """Each half of the code in turn is scaled and shifted; the other half and the condition decide.
 
     As published, the halves are swapped before the second turn and not swapped back.
     """

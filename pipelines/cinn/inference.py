@@ -1,5 +1,6 @@
-"""From a start frame and a residual to a video, and from a video to the residual that is its motion
-(spec: cinn, 4).
+"""Sampling and motion transfer (spec: cinn, 4).
+
+From a start frame and a residual to a video, and from a video to the residual that is its motion.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pipelines.cinn.flow import ConditionalFlow, endpoint_code
 
 @dataclass(frozen=True)
 class Model:
-    """The networks of a trained model, in eval mode. `encoder` is needed for motion transfer only."""
+    """The networks of a trained model, in eval mode; only motion transfer needs `encoder`."""
 
     decoder: VideoDecoder
     flow: ConditionalFlow
@@ -74,9 +75,7 @@ def render(decoder: VideoDecoder, start: Tensor, code: Tensor, num_frames: int) 
 
 
 @torch.inference_mode()
-def encode_motion(
-    model: Model, clip: Tensor, *, endpoint: Tensor | None = None
-) -> Tensor:
+def encode_motion(model: Model, clip: Tensor, *, endpoint: Tensor | None = None) -> Tensor:
     """The residual of a clip: its motion, without what its start frame looks like. No randomness.
 
     clip: B 1+T 3 S S in [-1, 1], start frame first.  Returns B Z.

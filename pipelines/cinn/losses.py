@@ -40,13 +40,13 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor], *, power: i
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL from N(mean, exp(log_variance)) to N(0, I): sum over the code, mean over the batch. B Z."""
+    """KL to N(0, I), sum over the code, mean over the batch. mean, log_variance: B Z."""
     per_number = mean.square() + log_variance.exp() - 1 - log_variance
     return 0.5 * per_number.sum(dim=1).mean()
 
 
 def reconstruction_nll(error: Tensor, log_variance: Tensor | float = 0.0) -> Tensor:
-    """Negative log-likelihood of the image autoencoder: sum of error / exp(v) + v, over batch size.
+    """Negative log-likelihood of images: sum of error / exp(v) + v, over the batch size.
 
     error: B 3 H W, absolute difference plus perceptual distance.  log_variance: v, a scalar.
     """
@@ -55,7 +55,7 @@ def reconstruction_nll(error: Tensor, log_variance: Tensor | float = 0.0) -> Ten
 
 
 def adaptive_weight(nll_gradient: Tensor, gan_gradient: Tensor) -> Tensor:
-    """|nll_gradient| / (|gan_gradient| + 1e-4), in [0, 10000]: evens out the two losses' gradients."""
+    """|nll_gradient| / (|gan_gradient| + 1e-4), in [0, 10000]: evens out the two gradients."""
     norm = torch.linalg.vector_norm
     return (norm(nll_gradient) / (norm(gan_gradient) + 1e-4)).clamp(0.0, 1e4).detach()
 

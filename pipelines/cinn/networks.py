@@ -142,7 +142,7 @@ def _check_decoder(config: Stage1Config) -> None:
             "the decoder's upsampling in space does not give the video's size",
             {
                 "stage1.size_px": config.size_px,
-                "it must be": "a multiple of 8 times stage1.decoder_upsample_space, at least twice it",
+                "it must be": "twice, three times ... 8 times stage1.decoder_upsample_space",
                 "to fix": "decoder_upsample_space [2, 2] for 128 px, [2, 1] for 64, [1, 1] for 32",
             },
             EXIT_USAGE,

@@ -1,6 +1,7 @@
-"""One training step per stage: the order of forwards and updates is the published one (spec: cinn, 3).
+"""One training step per stage (spec: cinn, 3).
 
-Each step takes the networks in training mode, updates them, and returns the scalars to log, detached.
+The order of forwards and updates is the published one. Each step takes the networks in training
+mode, updates them, and returns the scalars to log, detached.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ class Stage1Draws:
     noise: Tensor  # B Z, standard normal, for the motion codes
 
 
-def draw_stage1(
-    config: Stage1Config, clip: Tensor, generator: torch.Generator
-) -> Stage1Draws:
+def draw_stage1(config: Stage1Config, clip: Tensor, generator: torch.Generator) -> Stage1Draws:
     """Draws for one clip batch, B 1+T 3 S S; one window and one set of frames for the whole batch.
 
     The generator's device decides where numbers are drawn; a CPU one gives the same everywhere.
@@ -108,6 +107,7 @@ def stage1_step(
         optimizers.patch if adversarial else None,
         real_patch,
         fake_patch.detach(),
+        fake_first=True,
     )
 
     gan_log = _generator_gan_losses(
@@ -157,21 +157,27 @@ def _update_temporal(
     loss = hinge + penalty_weight * penalty
     if optimizer is not None:
         _update(optimizer, loss)
-    return {
-        "discriminator_temporal": loss,
-        "gradient_penalty": penalty,
-        "logits_real_temporal": real_logits.mean(),
-        "logits_fake_temporal": fake_logits.mean(),
-    }
+    return {"discriminator_temporal": hinge, "gradient_penalty": penalty}
 
 
 def _update_patch(
-    discriminator: nn.Module, optimizer: Optimizer | None, real: Tensor, fake: Tensor
+    discriminator: nn.Module,
+    optimizer: Optimizer | None,
+    real: Tensor,
+    fake: Tensor,
+    *,
+    fake_first: bool,
 ) -> Log:
-    """Hinge loss on single frames, N 3 S S; without an optimizer: look only."""
+    """Hinge loss on single frames, N 3 S S; without an optimizer: look only.
+
+    fake_first: the order matters, as each forward moves the spectral norm and the first one ever
+    initialises ActNorm; the published stages differ in it.
+    """
     with torch.set_grad_enabled(optimizer is not None):
-        fake_logits = discriminator(fake)
-        real_logits = discriminator(real)
+        if fake_first:
+            fake_logits, real_logits = discriminator(fake), discriminator(real)
+        else:
+            real_logits, fake_logits = discriminator(real), discriminator(fake)
         loss = losses.hinge_discriminator(real_logits, fake_logits)
     if optimizer is not None:
         _update(optimizer, loss)
@@ -196,8 +202,11 @@ def _generator_gan_losses(
         gan_patch = losses.hinge_generator(patch(fake_patch))
         fake_logits, fake_features = temporal(fake_window)
         with torch.no_grad():
-            _, real_features = temporal(real_window)
+            real_logits, real_features = temporal(real_window)
         return {
+            "logits_real_temporal": real_logits.mean(),
+            "logits_fake_temporal": fake_logits.mean(),
+            "logits_fake_patch": -gan_patch,
             "gan_patch": gan_patch,
             "gan_temporal": losses.hinge_generator(fake_logits),
             "feature_matching": losses.feature_matching(fake_features, real_features),
@@ -215,9 +224,9 @@ def autoencoder_step(
 ) -> Log:
     """One update of the image autoencoder, then of its discriminator.
 
-    images: B 3 S S in [-1, 1].  adversarial: False during the warm-up epochs: the discriminator only
-    looks, and the autoencoder's loss leaves it out. The posterior's mean is decoded, not a sample, so
-    nothing here is random.
+    images: B 3 S S in [-1, 1].  adversarial: False during the warm-up epochs: the discriminator
+    only looks, and the autoencoder's loss leaves it out. Nothing here is random: the posterior's
+    mean is decoded, not a sample.
     """
     discriminator = networks.discriminator
     factor = 1.0 if adversarial else 0.0
@@ -243,7 +252,7 @@ def autoencoder_step(
     optimizers.autoencoder.step()
 
     optimizer = optimizers.discriminator if adversarial else None
-    log = _update_patch(discriminator, optimizer, images, fake.detach())
+    log = _update_patch(discriminator, optimizer, images, fake.detach(), fake_first=False)
     scalars = {
         "loss": nll + config.weight_kl * kl + weight * factor * gan,
         "reconstruction": error.mean(),

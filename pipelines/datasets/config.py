@@ -134,7 +134,9 @@ class ExtractRequest(Config):
             parts.append(f"stride{self.stride}")
         if self.grey:
             parts.append("grey")
-        named = {"kind", "size_px", "fit", "fps", "stride", "grey"}
+        if self.min_frames != type(self).model_fields["min_frames"].default:
+            parts.append(f"min{self.min_frames}")
+        named = {"kind", "size_px", "fit", "fps", "stride", "grey", "min_frames"}
         fields = type(self).model_fields
         rest = {
             key: value

@@ -8,6 +8,7 @@ any later run can go on where this one stopped.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import queue
@@ -66,6 +67,10 @@ class Fetcher(Protocol):
 
     def list_files(self) -> list[Wanted]:
         """What it has. Raises UserError when the server cannot be asked."""
+        ...
+
+    def measure(self, wanted: Wanted) -> Wanted:
+        """The same file, with its size if that was not known and the server tells."""
         ...
 
     def fetch(self, wanted: Wanted, destination: Path, meter: Meter) -> Fetched:
@@ -179,6 +184,7 @@ class PartFile:
         return place
 
     def _read_note(self) -> PartNote | None:
+        remove_litter(self._note_path)
         try:
             note = PartNote(**read_json(self._note_path))
         except (OSError, ValueError, TypeError):
@@ -186,6 +192,12 @@ class PartFile:
         is_same = (note.url, note.stamp) == (self.wanted.url, self.wanted.stamp)
         fits = self.wanted.size is None or note.total in (None, self.wanted.size)
         return note if is_same and fits and self.path.exists() else None
+
+
+def remove_litter(path: Path) -> None:
+    """Remove what a killed program left beside a file that is written whole or not at all."""
+    for beside in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        beside.unlink(missing_ok=True)
 
 
 class WrongContent(UserError):

@@ -83,7 +83,7 @@ class Process:
     def read_into(self, buffer: np.ndarray) -> int:
         """Fill a flat uint8 array from its output; returns the bytes read, fewer at the end."""
         assert self._process.stdout is not None
-        view, filled = memoryview(buffer), 0
+        view, filled = buffer.data, 0
         while filled < len(view):
             count = self._process.stdout.readinto(view[filled:])  # type: ignore[attr-defined]
             if not count:
@@ -94,7 +94,7 @@ class Process:
     def write(self, data: np.ndarray) -> None:
         """Give it bytes. Raises BrokenPipeError when it has ended early."""
         assert self._process.stdin is not None
-        self._process.stdin.write(memoryview(np.ascontiguousarray(data)).cast("B"))
+        self._process.stdin.write(np.ascontiguousarray(data).data)
 
     def read_text(self) -> str:
         """All of its output, for outputs known to be small."""

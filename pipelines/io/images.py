@@ -62,20 +62,13 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 def fit_image(image: Image.Image, size_px: int, *, fit: Fit) -> Image.Image:
-    """A square RGB or L image of size_px, by the project's one filter."""
-    return fit_to(image, size_px, fit=fit, resample=Image.Resampling.BICUBIC)
-
-
-def fit_to(
-    image: Image.Image, size_px: int, *, fit: Fit, resample: Image.Resampling
-) -> Image.Image:
-    """A square image of size_px by any filter: NEAREST keeps the values of maps."""
+    """A square image of size_px in the same mode (RGB or L), by the project's one filter."""
     if image.size == (size_px, size_px):
         return image
-    target = place(*image.size, size_px, fit=fit)
+    target = place(image.width, image.height, size_px, fit=fit)
     left, top, width, height = target.crop
     box = (left, top, left + width, top + height)
-    scaled = image.resize(target.scaled, resample, box=box)
+    scaled = image.resize(target.scaled, Image.Resampling.BICUBIC, box=box)
     if target.fills_square:
         return scaled
     square = Image.new(image.mode, (size_px, size_px))

@@ -254,8 +254,7 @@ class _Stream:
     def _opened(self) -> IO[bytes]:
         self.path.parent.mkdir(exist_ok=True)
         size = self._header_bytes + self._count * self._entry_bytes
-        is_new = self._shard == self._count == 0
-        if not is_new and (not self.path.exists() or self.path.stat().st_size < size):
+        if self._count and (not self.path.exists() or self.path.stat().st_size < size):
             raise _TooShort
         file = self.path.open("r+b" if self._count else "wb")
         file.truncate(size)
@@ -328,9 +327,7 @@ def _lost(folder: Path, row: Row) -> UserError:
     )
 
 
-def _columns(
-    rows: Sequence[Row], lags: Sequence[int], extras: Sequence[str]
-) -> dict[str, np.ndarray]:
+def _columns(rows: Sequence[Row], lags: Sequence[int], extras: Sequence[str]) -> dict[str, Any]:
     """What PackedVideos needs of every row, as arrays."""
 
     def column(values: Iterable[int]) -> np.ndarray:

@@ -12,7 +12,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
@@ -104,17 +104,19 @@ def iter_video(
     stride: int = 1,
     grey: bool = False,
     first_frame: int = 0,
+    max_source_frames: int | None = None,
     max_frames: int | None = None,
     keep_damaged: bool = False,
     info: VideoInfo | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The frames of a video one by one, uint8 H W 3 (H W 1 if grey), decoded while iterating.
 
     size_px: make frames square as `fit` says; as they are when None.
     fps: constant frames per second, by repeating and leaving out; None takes each frame once, also
     where the time between them varies.  stride: then keep every n-th frame.
-    first_frame: frames of the file to skip.  max_frames: frames to yield at most.
+    first_frame, max_source_frames: the part of the file to read, in its own frames.
+    max_frames: frames to yield at most.
     keep_damaged: end quietly where a file is damaged; else DamagedVideo is raised at that point.
     info: what `probe` said, to save asking again.  progress: called with the part of the file read.
     Close the iterator if you leave it early. Raises UserError as `probe` does.
@@ -124,14 +126,14 @@ def iter_video(
     if size_px:
         target = place(info.width, info.height, size_px, fit=fit, pixel_aspect=info.pixel_aspect)
     stream = ffmpeg.input("fd:", **_INPUT)[str(info.stream_index)]
-    stream = _timed(stream, first_frame=first_frame, fps=fps, stride=stride)
+    stream = _timed(stream, first_frame, max_source_frames, fps=fps, stride=stride)
     stream = _placed(stream, info, target)
     limit = {} if max_frames is None else {"frames:v": max_frames}
     output = stream.output("pipe:1", format="rawvideo", fps_mode="passthrough", **limit)
     width, height = (size_px, size_px) if size_px else target.scaled
     frames = _decoded(
         path,
-        command(output, "-xerror"),
+        command(output, "-xerror", "-filter_complex_threads", "1"),
         (height, width, 4 if info.has_alpha else 3),
         keep_damaged=keep_damaged,
         progress=progress,
@@ -221,8 +223,13 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     _write(path, (_rgb(frame) for frame in frames), min(fps, 50), "clip.gif", output)
 
 
-def _timed(stream: Any, *, first_frame: int, fps: float | None, stride: int) -> Any:
-    if first_frame:
+def _timed(
+    stream: Any, first_frame: int, max_source_frames: int | None, *, fps: float | None, stride: int
+) -> Any:
+    if max_source_frames is not None:
+        end = first_frame + max_source_frames
+        stream = stream.filter("trim", start_frame=first_frame, end_frame=end)
+    elif first_frame:
         stream = stream.filter("trim", start_frame=first_frame)
     if fps is not None:
         stream = stream.filter("fps", f"{fps:.6f}", round="near")
@@ -249,7 +256,7 @@ def _decoded(
     *,
     keep_damaged: bool,
     progress: Callable[[float], None] | None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     with _opened(path) as source, Process(arguments, stdin=source, stdout=PIPE) as process:
         size = max(1, os.fstat(source.fileno()).st_size)
         num_frames = 0
@@ -298,6 +305,8 @@ def _opened(path: Path) -> IO[bytes]:
         source = path.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as problem:
         raise UserError(f"no video '{path.name}'", {"looked for": path}, EXIT_NO_DATA) from problem
+    except OSError as problem:
+        raise _undecodable(path, problem.strerror or str(problem)) from problem
     if os.fstat(source.fileno()).st_size == 0:
         source.close()
         raise _undecodable(path, "the file is empty")

@@ -65,13 +65,14 @@ class Diversity:
     ) -> list[MetricResult]:
         """Two numbers: mean squared pixel difference, and embedded perceptual distance."""
         real_groups = [clips for clips in self._real.values() if len(clips) > 1]
+        kind = "between real videos" + (" of a kind" if any(self._real) else "")
         results = []
         for name, between in self._distances.items():
             value, error = mean_and_error(self._scenes[name])
             references = {}
             if real_groups:
                 spread = [_mean_over_pairs(clips, between) for clips in real_groups]
-                references["between real videos of a kind"] = mean_and_error(spread)[0]
+                references[kind] = mean_and_error(spread)[0]
             uses_features = between is feature_distance
             protocol = conditions.protocol(
                 sum(self._num_samples),
@@ -79,12 +80,13 @@ class Diversity:
                 extractor=extractors[FEATURES] if uses_features else None,
                 settings={
                     "images": len(self._num_samples),
+                    "of": "embedded perceptual distance" if uses_features else "pixels in 0..1",
                     "between": "all pairs of samples of an image, frame by frame",
                 },
             )
             results.append(
                 MetricResult(
-                    name, value, "" if uses_features else "MSE of pixels in 0..1",
+                    name, value, "" if uses_features else "MSE",
                     "near reference" if references else "higher", protocol,
                     standard_error=error, references=references,
                 )

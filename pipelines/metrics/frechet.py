@@ -44,10 +44,10 @@ def distance(real: ArrayLike, fake: ArrayLike, *, is_biased: bool = False) -> Fr
     published code does, instead of N - 1.
     Raises UserError for fewer than two samples, sizes that differ, or values that are not finite.
     """
-    first, second = _checked(real, "real"), _checked(fake, "fake")
+    first, second = _checked(real, "real"), _checked(fake, "generated")
     if first.shape[1] != second.shape[1]:
         raise UserError(
-            f"real and fake features differ in size ({first.shape[1]} and {second.shape[1]})",
+            f"real and generated features differ in size ({first.shape[1]} and {second.shape[1]})",
             {"to fix": "compute both with the same feature network and settings"},
         )
     first_mean, first_root = _mean_and_root(first, is_biased)

@@ -164,7 +164,7 @@ class Decoder:
     def _start_image(self, video: SampleVideo) -> Frames | None:
         if video.start is None or not video.start.is_file():
             return None
-        return read_image(video.start, size_px=self._request.size_px)
+        return np.array(read_image(video.start, size_px=self._request.size_px))
 
     def _skips_first(self, folder: SampleFolder) -> int:
         if self._request.skip_start_frame is None:

@@ -23,8 +23,8 @@ def conv3d(
 class ResidualBlock3d(nn.Module):
     """Two convolutions with group norm, added to a shortcut, then ReLU.
 
-    The shortcut is the identity where the shapes allow it, and otherwise a 3x3x3 convolution (not the
-    usual 1x1x1) with group norm.
+    The shortcut is the identity where the shapes allow it, and otherwise a 3x3x3 convolution (not
+    the usual 1x1x1) with group norm.
     """
 
     def __init__(

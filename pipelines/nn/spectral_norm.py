@@ -1,7 +1,7 @@
 """Convolutions whose weight is divided by its largest singular value (Miyato et al., 2018).
 
-The singular value is followed by power iteration: one iteration per forward in training mode, none in
-eval mode, which uses the stored vectors. Published files store such a layer in the form of
+The singular value is followed by power iteration: one iteration per forward in training mode, none
+in eval mode, which uses the stored vectors. Published files store such a layer in the form of
 `torch.nn.utils.spectral_norm`; `spectral_key` says where each entry goes.
 """
 
@@ -118,6 +118,6 @@ def _plain(layer: SpectralConv2d | SpectralConv3d) -> nn.Module:
 
 
 def spectral_key(key: str) -> str:
-    """Our name for an entry of a layer saved by `torch.nn.utils.spectral_norm`; others unchanged."""
+    """Our name for an entry saved by `torch.nn.utils.spectral_norm`; others are unchanged."""
     stem, _, leaf = key.rpartition(".")
     return f"{stem}.{_PUBLISHED[leaf]}" if leaf in _PUBLISHED else key

@@ -20,7 +20,7 @@ def prepare_device(name: str = "auto", *, threads: int | None = None) -> torch.d
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling every new tensor with NaN is a debugging aid that costs time.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.utils.deterministic.fill_uninitialized_memory = False
     else:
         torch.backends.cudnn.benchmark = True
     return device

@@ -52,10 +52,12 @@ def train_to_next_save(
         batch = to_device(next(batches), device)
         window.add(step(batch))
         state.step += 1
-        if state.step % settings.log_every == 0 or state.step == end or work.stopping:
+        if state.step % settings.log_every == 0:
             work.metric(state.step, window.means())
             window = _Window(state.step)
         work.progress(task, state.step, total_steps, "steps")
+    if window.num_steps:
+        work.metric(state.step, window.means())
 
 
 def to_device(batch: np.ndarray, device: torch.device) -> Tensor:
@@ -72,12 +74,12 @@ class _Window:
     def __init__(self, first_step: int) -> None:
         self._first_step = first_step
         self._started = time.perf_counter()
-        self._num_steps = 0
+        self.num_steps = 0
         self._values: list[tuple[int, str, Tensor]] = []
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        self._num_steps += 1
-        step = self._first_step + self._num_steps
+        self.num_steps += 1
+        step = self._first_step + self.num_steps
         self._values += [(step, name, value.detach().float()) for name, value in values.items()]
 
     def means(self) -> dict[str, float]:
@@ -88,5 +90,5 @@ class _Window:
             if not math.isfinite(number):
                 raise diverged(f"{name} is {number}", step)
             found.setdefault(name, []).append(number)
-        seconds = (time.perf_counter() - self._started) / self._num_steps
+        seconds = (time.perf_counter() - self._started) / self.num_steps
         return {name: fmean(each) for name, each in found.items()} | {"seconds_per_step": seconds}

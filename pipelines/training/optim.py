@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -38,3 +40,24 @@ def exponential_rate(start: float, *, decay: float, epoch: int) -> float:
 def stepped_rate(start: float, *, factor: float, every_epochs: int, epoch: int) -> float:
     """start * factor^(whole periods of `every_epochs` that lie behind)."""
     return start * factor ** (epoch // every_epochs)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A scale of the learning rate that falls when a value has stopped falling."""
+
+    best: float = math.inf
+    bad_epochs: float = 0
+    scale: float = 1.0
+
+    def after_epoch(
+        self, value: float, *, factor: float, patience: int, threshold: float = 1e-4
+    ) -> Plateau:
+        """With the value of one more epoch: after more than `patience` epochs in a row that were
+        not better than the best by `threshold`, the scale is multiplied by `factor`.
+        """
+        if value < self.best - threshold:
+            return Plateau(value, 0, self.scale)
+        if self.bad_epochs + 1 > patience:
+            return Plateau(self.best, 0, self.scale * factor)
+        return Plateau(self.best, self.bad_epochs + 1, self.scale)

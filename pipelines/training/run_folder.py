@@ -93,7 +93,8 @@ def open_run(
     """Own a run folder while training into it; a new one is made, an older one is continued.
 
     request: JSON-able content for config.yaml.  fixed: patterns of its settings (dotted names) that
-    a continued run must keep, but for those that also match `free`; changing one is a UserError.
+    a continued run must keep, but for those that also match `free`; changing one is a UserError
+    (not before the first checkpoint: until then nothing is lost).
     Yields the other changes, as lines to show. The status becomes running, then done, stopped or
     failed.
     """
@@ -147,7 +148,7 @@ def _own(run_dir: Path) -> Iterator[None]:
         if not is_mine:
             raise UserError(
                 "another process is training into this run folder",
-                {"run": run_dir, "to fix": "wait for it, stop it, or choose another --run"},
+                {"run": run_dir, "to fix": "wait for it, stop it, or choose another --name"},
                 EXIT_USAGE,
             )
         yield
@@ -158,10 +159,10 @@ def _allowed_changes(
 ) -> list[str]:
     changes = changed_settings(run.request, request)
     refused = [name for name in changes if _matches(name, fixed) and not _matches(name, free)]
-    if refused:
+    if refused and checkpoint.list_checkpoints(run.path):
         details: dict[str, object] = {"run": run.path}
         details |= {name: f"was {changes[name][0]}, now {changes[name][1]}" for name in refused[:5]}
-        details["to fix"] = "give the same settings to go on, or another --run to start anew"
+        details["to fix"] = "give the same settings to go on, or another --name to start anew"
         raise UserError("run folder was started with other settings", details, EXIT_USAGE)
     return [f"{name}: was {old}, now {new}" for name, (old, new) in changes.items()]
 

@@ -1,8 +1,8 @@
 """Weights and inputs of the parity cases: pure functions of (tag, name, shape). Needs numpy only.
 
-No pretrained checkpoint is needed to compare two implementations of one network, as long as both are
-filled with the same numbers. Anyone can regenerate these: each tensor is a stream of its own, keyed by
-its name. Arrays are float32 unless said otherwise.
+No pretrained checkpoint is needed to compare two implementations of one network, as long as both
+are filled with the same numbers. Anyone can regenerate these: each tensor is a stream of its own,
+keyed by its name. Arrays are float32 unless said otherwise.
 """
 
 from __future__ import annotations

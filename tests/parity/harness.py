@@ -1,15 +1,18 @@
 """Reads parity cases, fills their networks, and compares outputs.
 
-A case is `<family>/<name>.json`, which describes it, and `<name>.npz`, which holds the outputs of the
-published implementation (and inputs that no formula makes). What an adapter needs of it:
+A case is `<family>/<name>.json`, which describes it, and `<name>.npz`, which holds the outputs of
+the published implementation (and inputs that no formula makes). What an adapter needs of it:
 
     case.config                   settings of the networks and of the call
-    case.state("decoder.")        state dict with the published names, here the part with that prefix,
-                                  without it; without an argument: everything
+    case.state("decoder.")        state dict with the published names, here the part with that
+                                  prefix, without it; without an argument: everything
     case.networks[i]              the same two, for a case that lists several networks
     case.inputs["frames"]         every input by name, generated or stored
     case.wanted                   names of the outputs to return, such as "grad:conv1.weight"
     case.document                 the JSON as it is, for keys of one family only
+
+`built(make, state)` makes a network and gives it such a state without initialising it first, which
+for large networks takes longer than everything else.
 
 An adapter returns whole outputs; thinning, shapes and tolerances are dealt with here. An output
 agrees when its largest absolute difference, over the largest absolute value of the reference, is
@@ -27,17 +30,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.parity import fill
 
 Result = Mapping[str, Tensor | np.ndarray | float]
 Adapter = Callable[["Case"], Result]
 Index = tuple[Any, ...] | None
+_Network = TypeVar("_Network", bound=nn.Module)
 
 _FORWARD, _BACKWARD = "forward_shuffle_idx", "backward_shuffle_idx"
 
@@ -204,8 +208,19 @@ class Case:
             value = value.reshape(reference.shape)
         if value.shape != reference.shape:
             raise CaseError(f"'{name}' has shape {value.shape}, the reference {reference.shape}")
-        tolerance = facts.get("tolerance", self.document.get("tolerance"))
+        tolerance = facts.get("tolerance", self.document["tolerance"])
         return Comparison(name, relative_error(value, reference), float(tolerance))
+
+
+def built(make: Callable[[], _Network], state: Mapping[str, Tensor]) -> _Network:
+    """The network that `make` makes, holding exactly the entries of `state`, in eval mode.
+
+    state: of our own names, every parameter and buffer of the network; it is not copied.
+    """
+    with torch.device("meta"):
+        network = make()
+    network.load_state_dict(dict(state), assign=True)
+    return network.eval()
 
 
 def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
@@ -224,8 +239,8 @@ def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
 def parse_slice(text: str | list[Any] | None) -> Index:
     """The index that a stored output was thinned with; None: not thinned.
 
-    Written as "[:, ::3, 1]", the same without brackets, with index lists ("[:, [0, 4], ...]"), or as
-    a list with one entry per axis: None, or the arguments of slice().
+    Written as "[:, ::3, 1]", the same without brackets, with index lists ("[:, [0, 4], ...]"), or
+    as a list with one entry per axis: None, or the arguments of slice().
     """
     if text is None:
         return None

@@ -1,6 +1,6 @@
 """Every parity case below a folder: `I2V_PARITY_DIR`, or the copies beside this file.
 
-With the variable set, every case must be interpreted: one of an unknown family or computation fails.
+With the variable set, every case must be interpreted: an unknown family or computation fails.
 `make parity PARITY=DIR` runs this file alone.
 """
 
@@ -11,8 +11,6 @@ import os
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("torch", reason="parity needs torch: run it in the main environment")
 
 from tests.parity.conftest import CaseRecord
 from tests.parity.harness import Case, CaseError, adapter_for, find_cases

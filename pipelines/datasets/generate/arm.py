@@ -1,7 +1,8 @@
-"""A two-link robot arm over a table with discs, seen from above, in the manner of BAIR. Texture class 5.
+"""A two-link robot arm over a table with discs, seen from above, as in BAIR. Texture class 5.
 
-The effector is pulled towards targets like a damped spring; the elbow follows by the law of cosines;
-discs that the effector meets are pushed aside. The arm is a simulator: it answers any poke.
+The effector is pulled towards targets like a damped spring; the elbow follows by the law of
+cosines; discs that the effector meets are pushed aside. The arm is a simulator: it answers any
+poke.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pipelines.datasets.generate.noise import value_noise
 from pipelines.datasets.generate.scene import (
     Bytes,
     Clip,
-    Float32,
+    Floats,
     Scene,
     lags_within,
     random_color,
@@ -44,24 +45,24 @@ _EFFECTOR_RADIUS = 0.03
 class Workplace:
     """What frame 0 shows; places and radii are fractions of the frame."""
 
-    base: Float32
-    start: Float32
+    base: Floats
+    start: Floats
     elbow_side: float
-    discs: Float32
-    radii: Float32
-    disc_colors: Float32
-    forearm_color: Float32
-    table: Float32
+    discs: Floats
+    radii: Floats
+    disc_colors: Floats
+    forearm_color: Floats
+    table: Floats
 
 
 @dataclass(frozen=True)
 class Tracks:
     """Where everything is: effector and elbow T 2, discs T N 2, angles T 2 (rad); fractions."""
 
-    effector: Float32
-    elbow: Float32
-    discs: Float32
-    angles: Float32
+    effector: Floats
+    elbow: Floats
+    discs: Floats
+    angles: Floats
 
 
 def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
@@ -98,9 +99,9 @@ def simulate(
 
 
 def effector_path(
-    start: Float32, targets: NDArray[np.float64], *, pull: float, num_frames: int
-) -> Float32:
-    """Places of the effector, T 2: pulled to each target for some frames, to the last one for good."""
+    start: Floats, targets: NDArray[np.float64], *, pull: float, num_frames: int
+) -> Floats:
+    """Places of the effector, T 2: pulled to each target for some frames, to the last for good."""
     place, velocity = start.astype(np.float64), np.zeros(2)
     path = [place]
     for t in range(num_frames - 1):
@@ -119,7 +120,7 @@ def target_for(
     pull: float,
     lag: int,
 ) -> NDArray[np.float64]:
-    """The target under which the poked point's motion at `lag` is nearest to what the poke asks for."""
+    """The target under which the poked point's motion at `lag` is nearest to the asked one."""
     size = scene.size_px
     column, row = int(poke[0]), int(poke[1])
     still = _track(place, place.start[None])
@@ -128,7 +129,9 @@ def target_for(
         return place.start.astype(np.float64)
     # How far the effector has come at `lag` is the same fraction of the way for every target.
     to_right = np.array([[1.0, 0.0]])
-    progress = effector_path(np.zeros(2, np.float32), to_right, pull=pull, num_frames=lag + 1)[-1, 0]
+    progress = effector_path(np.zeros(2, np.float32), to_right, pull=pull, num_frames=lag + 1)[
+        -1, 0
+    ]
     grid = [np.linspace(low, high, 141) for low, high in zip(_REACH_LOW, _REACH_HIGH, strict=True)]
     targets = np.stack(np.meshgrid(*grid), axis=-1).reshape(-1, 2)
     targets = _within_reach(targets, place.base)
@@ -143,19 +146,22 @@ def target_for(
 
 def _carried(
     part: int,
-    point: Float32,
+    point: Floats,
     place: Workplace,
     still: Tracks,
-    ends: Float32,
-    elbows: Float32,
-) -> Float32:
+    ends: Floats,
+    elbows: Floats,
+) -> Floats:
     """Where a point of the arm goes when effector and elbow are at `ends` and `elbows`, N 2."""
-    starts = {UPPER_LINK: (place.base, still.elbow[0]), FOREARM: (still.elbow[0], still.effector[0])}
+    starts = {
+        UPPER_LINK: (place.base, still.elbow[0]),
+        FOREARM: (still.elbow[0], still.effector[0]),
+    }
     moved = {UPPER_LINK: (place.base[None], elbows), FOREARM: (elbows, ends)}
     if part in (ELBOW, EFFECTOR):
-        centre, centres = {
-            ELBOW: (still.elbow[0], elbows), EFFECTOR: (still.effector[0], ends)
-        }[part]
+        centre, centres = {ELBOW: (still.elbow[0], elbows), EFFECTOR: (still.effector[0], ends)}[
+            part
+        ]
         return centres + (point - centre)
     (start, end), (new_start, new_end) = starts[part], moved[part]
     axis, new_axis = end - start, new_end - new_start
@@ -185,17 +191,15 @@ def _furnish(scene: Scene) -> Workplace:
     )
 
 
-def _within_reach(
-    places: NDArray[np.float64], base: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def _within_reach(places: NDArray[np.float64], base: NDArray[np.floating]) -> NDArray[np.float64]:
     """The places N 2, drawn in towards the base where the arm could not stretch to them."""
     offset = places - base
     distance = np.hypot(offset[:, 0], offset[:, 1])
     return base + offset * np.minimum(1, 0.95 * sum(LINK_LENGTHS) / distance)[:, None]
 
 
-def _scatter(rng: np.random.Generator, radii: NDArray[np.float64], start: Float32) -> Float32:
-    """Places on the table that touch neither each other nor the effector, as far as ten tries go."""
+def _scatter(rng: np.random.Generator, radii: NDArray[np.float64], start: Floats) -> Floats:
+    """Places that touch neither each other nor the effector, as far as ten tries go."""
     placed: list[NDArray[np.float64]] = []
     for radius in radii:
         tries = rng.uniform((0.1, 0.4), (0.9, 0.92), (10, 2))
@@ -206,7 +210,7 @@ def _scatter(rng: np.random.Generator, radii: NDArray[np.float64], start: Float3
     return np.array(placed, np.float32)
 
 
-def _elbows(place: Workplace, effector: Float32) -> tuple[Float32, Float32]:
+def _elbows(place: Workplace, effector: Floats) -> tuple[Floats, Floats]:
     """Elbows N 2 for effector places N 2, and the angles of both links N 2 (rad, 0 is right)."""
     upper, fore = LINK_LENGTHS
     reach = effector - place.base
@@ -220,7 +224,7 @@ def _elbows(place: Workplace, effector: Float32) -> tuple[Float32, Float32]:
     return elbow.astype(np.float32), angles.astype(np.float32)
 
 
-def _track(place: Workplace, effector: Float32) -> Tracks:
+def _track(place: Workplace, effector: Floats) -> Tracks:
     elbow, angles = _elbows(place, effector)
     discs = np.empty((len(effector), *place.discs.shape), np.float32)
     now = place.discs
@@ -236,7 +240,7 @@ def _track(place: Workplace, effector: Float32) -> Tracks:
 def _film(
     scene: Scene,
     place: Workplace,
-    effector: Float32,
+    effector: Floats,
     labels: dict[str, JsonValue],
     *,
     with_truth: bool,
@@ -262,7 +266,7 @@ def _film(
     return Clip(frames, labels, flow, visible, {"mask": owner}, places, extra)
 
 
-def _sticks(place: Workplace, tracks: Tracks) -> tuple[Float32, Float32]:
+def _sticks(place: Workplace, tracks: Tracks) -> tuple[Floats, Floats]:
     """Ends of every part's stick, T P 2 in fractions; a disc's stick only says where it is."""
     base = np.broadcast_to(place.base, tracks.elbow.shape)
     starts = [base, tracks.elbow, tracks.elbow, tracks.effector]
@@ -294,7 +298,7 @@ def _render(scene: Scene, place: Workplace, tracks: Tracks) -> tuple[Bytes, Byte
     return frames, owner
 
 
-def _table(scene: Scene) -> Float32:
+def _table(scene: Scene) -> Floats:
     size = scene.size_px
     coarse = value_noise(scene.appearance("table"), (4, 4), octaves=3, shape=(size, size))
     grain = value_noise(scene.appearance("grain"), (32, 32), octaves=2, shape=(size, size))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.datasets.generate.scene import Bytes, Float32, to_bytes
+from pipelines.datasets.generate.scene import Bytes, Floats, to_bytes
+
 
 class Canvas:
     """A picture in the making: colours H W 3 (0..255) and which part each pixel shows."""
 
-    def __init__(self, background: Float32) -> None:
+    def __init__(self, background: Floats) -> None:
         self.color = background.copy()
-        self.part = np.zeros(background.shape[:2], np.uint8)
+        self.part: Bytes = np.zeros(background.shape[:2], np.uint8)
 
     def stick(
         self,
-        start: Float32,
-        end: Float32,
+        start: Floats,
+        end: Floats,
         *,
         radius: tuple[float, float],
-        color: Float32,
+        color: Floats,
         part: int,
         shading: float = 0.25,
     ) -> None:
@@ -40,11 +41,11 @@ class Canvas:
         light = 1 - np.float32(shading) * dark * dark
         self.blend(rows, columns, cover, color * light[..., None], part)
 
-    def disc(self, centre: Float32, radius: float, *, color: Float32, part: int) -> None:
+    def disc(self, centre: Floats, radius: float, *, color: Floats, part: int) -> None:
         """Draw a shaded disc over what is there."""
         self.stick(centre, centre, radius=(radius, radius), color=color, part=part)
 
-    def blend(self, rows: slice, columns: slice, cover: Float32, color: Float32, part: int) -> None:
+    def blend(self, rows: slice, columns: slice, cover: Floats, color: Floats, part: int) -> None:
         """Lay colours h w 3 over a window with the given cover h w (0..1)."""
         under = self.color[rows, columns]
         under += cover[..., None] * (color - under)
@@ -55,8 +56,8 @@ class Canvas:
         return to_bytes(self.color)
 
     def _window(
-        self, start: Float32, end: Float32, radius: float
-    ) -> tuple[Float32, Float32, slice, slice]:
+        self, start: Floats, end: Floats, radius: float
+    ) -> tuple[Floats, Floats, slice, slice]:
         height, width = self.part.shape
         margin = radius + 1
         left = min(max(int(min(start[0], end[0]) - margin), 0), width)

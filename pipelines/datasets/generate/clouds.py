@@ -1,7 +1,7 @@
 """Clouds that drift over static hills. Texture class 1.
 
-The upper layer moves by a constant vector everywhere above the hills; a second, fainter layer follows
-more slowly. Flow is that of the first layer.
+The upper layer moves by a constant vector everywhere above the hills; a second, fainter layer
+follows more slowly. Flow is that of the first layer.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from pydantic import JsonValue
 
-from pipelines.datasets.generate.noise import lerp_columns, lerp_rows, value_noise
+from pipelines.datasets.generate.noise import (
+    drifting_noise,
+    lerp_columns,
+    lerp_rows,
+    value_noise,
+)
 from pipelines.datasets.generate.scene import (
     Clip,
-    Float32,
+    Floats,
     Scene,
     lags_within,
     pixel_centres,
@@ -21,8 +27,8 @@ from pipelines.datasets.generate.scene import (
     to_bytes,
 )
 
-CANVAS_SIZE = 2
-"""Sides of the noise canvases in frame sizes: what drifts in comes from outside the first frame."""
+CANVAS = (2, 2)
+"""Height and width of the noise in frames: what drifts in was outside the first frame."""
 
 _SLOW_LAYER = 0.6
 
@@ -33,8 +39,8 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
     step, direction = _wind(scene)
     hills, horizon, hill_cover = _hills(scene)
     rows = math.ceil(float(horizon.max())) + 1
-    upper = _noise(scene, "upper", cells=4, octaves=5)
-    lower = _noise(scene, "lower", cells=5, octaves=4)
+    upper = drifting_noise(scene, "upper", (8, 8), octaves=5, canvas=CANVAS, kept=(1, 1))
+    lower = drifting_noise(scene, "lower", (10, 10), octaves=4, canvas=CANVAS, kept=(1, 1))
     clear, lit, shaded = _colors(scene, rows)
     cover = np.float32(scene.appearance("cover").uniform(0.38, 0.48))
     x = pixel_centres(size)
@@ -44,7 +50,9 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
     for t in range(num_frames):
         drift = (np.float32(step[0] * t), np.float32(step[1] * t))
         first = lerp_columns(lerp_rows(upper, _perspective(y - drift[1], horizon)), x - drift[0])
-        slow_y = _perspective(y - _SLOW_LAYER * drift[1], horizon) + np.float32(0.15 * t * size / 64)
+        slow_y = _perspective(y - _SLOW_LAYER * drift[1], horizon) + np.float32(
+            0.15 * t * size / 64
+        )
         second = lerp_columns(lerp_rows(lower, slow_y), x - _SLOW_LAYER * drift[0])
         density = np.clip(5 * (0.65 * first + 0.35 * second - cover), 0, 1)
         light = np.clip(1.5 * second - 0.25, 0, 1)[..., None]
@@ -53,7 +61,7 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
         cut = hill_cover[:rows]
         frames[t, :rows] = to_bytes(sky + cut * (shade * hills[:rows] - sky))
         frames[t, rows:] = to_bytes(shade * hills[rows:])
-    labels = {
+    labels: dict[str, JsonValue] = {
         "texture_class": 1,
         "direction": direction,
         "speed": math.hypot(*step) / size,
@@ -69,7 +77,7 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
 
 def drifting_flow(
     is_moving: np.ndarray, step: tuple[float, float], num_frames: int
-) -> tuple[dict[int, Float32], dict[int, np.ndarray]]:
+) -> tuple[dict[int, Floats], dict[int, np.ndarray]]:
     """Flow and visibility where a fixed region of the frame shows something that drifts.
 
     is_moving: bool H W.  step: pixels per frame, x and y.
@@ -97,30 +105,18 @@ def _wind(scene: Scene) -> tuple[tuple[float, float], float]:
     return (speed * math.cos(direction), speed * math.sin(direction)), direction
 
 
-def _noise(scene: Scene, name: str, *, cells: int, octaves: int) -> Float32:
-    side = CANVAS_SIZE * scene.size_px
-    return value_noise(
-        scene.appearance(name),
-        (CANVAS_SIZE * cells, CANVAS_SIZE * cells),
-        octaves=octaves,
-        shape=(side, side),
-        fresh=scene.dynamics(name),
-        kept=(1 / CANVAS_SIZE, 1 / CANVAS_SIZE),
-    )
-
-
-def _perspective(y: Float32, horizon: Float32) -> Float32:
+def _perspective(y: Floats, horizon: Floats) -> Floats:
     """Row of the noise for a height in the picture: clouds look larger towards the horizon.
 
-    Its slope falls from 1.3 at the top to 0.7 at the horizon. Because it is applied after the drift,
-    a cloud keeps its shape's relation to the ground it passes and moves by exactly the same vector.
+    Its slope falls from 1.3 at the top to 0.7 at the horizon. It is applied after the drift, so a
+    cloud keeps its shape and moves by exactly the same vector wherever it is.
     """
     far = np.float32(horizon.mean())
     return 1.3 * y - np.float32(0.3) * y * y / far
 
 
-def _hills(scene: Scene) -> tuple[Float32, Float32, Float32]:
-    """Colours of the hills H W 3, the horizon's height per column, and how far hills cover a pixel."""
+def _hills(scene: Scene) -> tuple[Floats, Floats, Floats]:
+    """Colours of the hills H W 3, the horizon's row per column W, the hills' cover H W 1."""
     size = scene.size_px
     shape = scene.appearance("hills")
     level, relief = shape.uniform(0.7, 0.82), shape.uniform(0.06, 0.14)
@@ -133,7 +129,7 @@ def _hills(scene: Scene) -> tuple[Float32, Float32, Float32]:
     return hills, horizon, cover
 
 
-def _colors(scene: Scene, rows: int) -> tuple[Float32, Float32, Float32]:
+def _colors(scene: Scene, rows: int) -> tuple[Floats, Floats, Floats]:
     """The clear sky (rows 1 3), the lit and the shaded side of clouds."""
     rng = scene.appearance("sky")
     zenith = random_color(rng, (45, 95, 170), (85, 130, 215))
@@ -141,6 +137,8 @@ def _colors(scene: Scene, rows: int) -> tuple[Float32, Float32, Float32]:
     warmth = np.float32(rng.random() ** 3) * np.array([0, -14, -38], np.float32)
     height = (pixel_centres(scene.size_px)[:rows] / (0.8 * scene.size_px))[:, None, None]
     clear = zenith + np.clip(height, 0, 1) * (haze - zenith)
-    return clear, np.array([250, 250, 250], np.float32) + warmth, np.array(
-        [176, 180, 190], np.float32
-    ) + warmth
+    return (
+        clear,
+        np.array([250, 250, 250], np.float32) + warmth,
+        np.array([176, 180, 190], np.float32) + warmth,
+    )

@@ -6,12 +6,18 @@ Its flow is not defined: what rises is not carried along with its brightness.
 from __future__ import annotations
 
 import numpy as np
+from pydantic import JsonValue
 
-from pipelines.datasets.generate.noise import gather_columns, lerp_columns, lerp_rows, value_noise
-from pipelines.datasets.generate.scene import Bytes, Clip, Float32, Scene, pixel_centres
+from pipelines.datasets.generate.noise import (
+    drifting_noise,
+    gather_columns,
+    lerp_columns,
+    lerp_rows,
+)
+from pipelines.datasets.generate.scene import Bytes, Clip, Scene, pixel_centres
 
-CANVAS_HEIGHTS = 4
-"""Height of the noise canvases in frame heights; flames rise through it once, then it repeats."""
+CANVAS = (4, 1)
+"""Height and width of the noise in frames; what rises repeats after this height."""
 
 _RAMP_SIZE = 1024
 
@@ -25,8 +31,8 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
     shape = scene.appearance("shape")
     centre, width = shape.uniform(0.38, 0.62) * size, shape.uniform(0.13, 0.23) * size
 
-    texture = _noise(scene, "texture", cells=(8, 8), octaves=4, kept_heights=1.3)
-    wobble = _noise(scene, "wobble", cells=(10, 4), octaves=3, kept_heights=1.0)
+    texture = drifting_noise(scene, "texture", (8, 8), octaves=4, canvas=CANVAS, kept=(1.3, 1))
+    wobble = drifting_noise(scene, "wobble", (10, 4), octaves=3, canvas=CANVAS, kept=(1, 1))
     ramp = _color_ramp(scene.appearance("color"))
     x = pixel_centres(size)
     y = x[:, None]
@@ -45,19 +51,8 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
         heat = np.clip(heat * np.float32(1 + 0.08 * np.sin(flicker * t)), 0, 1)
         frames[t] = ramp.take((heat * (_RAMP_SIZE - 1)).astype(np.int32), axis=0)
         mask[t] = heat > 0.12
-    labels = {"texture_class": 0, "speed": rise / size, "sway": sway / size}
+    labels: dict[str, JsonValue] = {"texture_class": 0, "speed": rise / size, "sway": sway / size}
     return Clip(frames, labels, maps={"mask": mask} if with_truth else {})
-
-
-def _noise(scene: Scene, name: str, *, cells: tuple[int, int], octaves: int, kept_heights: float) -> Float32:
-    return value_noise(
-        scene.appearance(name),
-        cells,
-        octaves=octaves,
-        shape=(CANVAS_HEIGHTS * scene.size_px, scene.size_px),
-        fresh=scene.dynamics(name),
-        kept=(kept_heights / CANVAS_HEIGHTS, 1.0),
-    )
 
 
 def _color_ramp(rng: np.random.Generator) -> Bytes:

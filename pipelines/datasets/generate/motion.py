@@ -11,44 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.datasets.generate.scene import Bytes, Float32, lags_within
+from pipelines.datasets.generate.scene import Bytes, Floats
 
-FlowTruth = tuple[dict[int, Float32], dict[int, NDArray[np.bool_]]]
+_STANDS_STILL_PX = 1e-3
+
+FlowTruth = tuple[dict[int, Floats], dict[int, NDArray[np.bool_]]]
 """Flow and visibility by lag, as in Clip."""
-
-
-def stick_flow(owner: Bytes, starts: Float32, ends: Float32) -> FlowTruth:
-    """Motion of everything that is drawn as sticks on a background that stands still.
-
-    owner: part shown by each pixel, T H W, 0 is the background.
-    starts, ends: end points of part p in frame t at [t, p - 1], T P 2, pixels.
-    """
-    return moved_flow(owner, StickMotion(owner, starts, ends), lags_within(len(owner)))
-
-
-class StickMotion:
-    """Where the visible points of sticks are in later frames."""
-
-    def __init__(self, owner: Bytes, starts: Float32, ends: Float32) -> None:
-        self._starts, self._axes = starts, ends - starts
-        frame, row, column = np.nonzero(owner)
-        stick = owner[frame, row, column].astype(np.int64) - 1
-        self.frame, self.row, self.column, self.stick = frame, row, column, stick
-        axis = self._axes[frame, stick]
-        from_start = np.stack([column, row], axis=1) + np.float32(0.5) - starts[frame, stick]
-        length2 = np.maximum((axis * axis).sum(axis=1), 1e-6)
-        self.along = (from_start * axis).sum(axis=1) / length2
-        cross = axis[:, 0] * from_start[:, 1] - axis[:, 1] * from_start[:, 0]
-        self.across = cross / np.sqrt(length2)
-
-    def positions(self, which: NDArray[np.bool_], lag: int) -> Float32:
-        """Places, N 2 in pixels, of the chosen points `lag` frames after the one they were seen in."""
-        frame, stick = self.frame[which] + lag, self.stick[which]
-        axis = self._axes[frame, stick]
-        length = np.maximum(np.sqrt((axis * axis).sum(axis=1)), 1e-3)
-        normal = np.stack([-axis[:, 1], axis[:, 0]], axis=1) / length[:, None]
-        start = self._starts[frame, stick]
-        return start + self.along[which, None] * axis + self.across[which, None] * normal
 
 
 class PointMotion(Protocol):
@@ -58,13 +26,52 @@ class PointMotion(Protocol):
     row: NDArray[np.intp]
     column: NDArray[np.intp]
 
-    def positions(self, which: NDArray[np.bool_], lag: int) -> Float32:
-        """Places, N 2 in pixels, of the chosen points `lag` frames after the one they were seen in."""
+    def positions(self, which: NDArray[np.bool_], lag: int) -> Floats:
+        """Places, N 2 in pixels, of the chosen points `lag` frames after they were seen."""
         ...
 
 
+class StickMotion:
+    """Where the visible points of sticks are in later frames.
+
+    A point goes with the nearest point of its stick's line, and turns about that as the line turns.
+    """
+
+    def __init__(self, owner: Bytes, starts: Floats, ends: Floats) -> None:
+        """owner: part shown by each pixel, T H W, 0 is the background, which stands still.
+
+        starts, ends: end points of part p in frame t at [t, p - 1], T P 2, pixels.
+        """
+        self._starts, self._axes = starts, ends - starts
+        self.frame, self.row, self.column = np.nonzero(owner)
+        self._stick = owner[self.frame, self.row, self.column].astype(np.int64) - 1
+        axis = self._axes[self.frame, self._stick]
+        place = np.stack([self.column, self.row], axis=1) + np.float32(0.5)
+        from_start = place - starts[self.frame, self._stick]
+        length2 = np.maximum((axis * axis).sum(axis=1), 1e-6)
+        self._along = np.clip((from_start * axis).sum(axis=1) / length2, 0, 1)[:, None]
+        self._aside = from_start - self._along * axis
+
+    def positions(self, which: NDArray[np.bool_], lag: int) -> Floats:
+        """Places, N 2 in pixels, of the chosen points `lag` frames after they were seen."""
+        frame, stick = self.frame[which], self._stick[which]
+        before, after = self._axes[frame, stick], self._axes[frame + lag, stick]
+        aside = self._aside[which]
+        # A stick that points at the viewer has no direction to turn with; its end only shifts.
+        shorter = np.minimum((before * before).sum(axis=1), (after * after).sum(axis=1))
+        turns = shorter > (aside * aside).sum(axis=1)
+        cosine = np.where(turns, (before * after).sum(axis=1), 1)
+        sine = np.where(turns, before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0], 0)
+        size = np.hypot(cosine, sine)
+        cosine, sine = cosine / size, sine / size
+        x = aside[:, 0] * cosine - aside[:, 1] * sine
+        y = aside[:, 0] * sine + aside[:, 1] * cosine
+        on_line = self._starts[frame + lag, stick] + self._along[which] * after
+        return on_line + np.stack([x, y], axis=1)
+
+
 def moved_flow(owner: Bytes, motion: PointMotion, lags: tuple[int, ...]) -> FlowTruth:
-    """Flow and visibility by lag from the motion of points; all that is none of them stands still."""
+    """Flow and visibility by lag from the motion of points; everything else stands still."""
     flow, visible = {}, {}
     num_frames, height, width = owner.shape
     for lag in lags:
@@ -72,17 +79,14 @@ def moved_flow(owner: Bytes, motion: PointMotion, lags: tuple[int, ...]) -> Flow
         t, row, column = motion.frame[which], motion.row[which], motion.column[which]
         target = motion.positions(which, lag)
         field = np.zeros((num_frames - lag, 2, height, width), np.float32)
-        field[t, 0, row, column] = target[:, 0] - column - np.float32(0.5)
-        field[t, 1, row, column] = target[:, 1] - row - np.float32(0.5)
+        field[t, :, row, column] = _steps(target, row, column)
         seen = owner[:-lag] == owner[lag:]
         seen[t, row, column] = shows(owner, t + lag, target, owner[t, row, column])
         flow[lag], visible[lag] = field, seen
     return flow, visible
 
 
-def shows(
-    owner: Bytes, frame: NDArray[np.intp], place: Float32, part: Bytes
-) -> NDArray[np.bool_]:
+def shows(owner: Bytes, frame: NDArray[np.intp], place: Floats, part: Bytes) -> NDArray[np.bool_]:
     """Whether the pixel at a place (N 2, pixels) shows the part; places outside do not."""
     column, row = np.floor(place).astype(np.int64).T
     height, width = owner.shape[1:]
@@ -104,8 +108,14 @@ def flow_from_start(owner: Bytes, motion: PointMotion) -> dict[str, NDArray[np.g
     seen = owner[1:] == owner[0]
     for t in range(1, later + 1):
         target = motion.positions(which, t)
-        flow[t - 1, 0, row, column] = target[:, 0] - column - np.float32(0.5)
-        flow[t - 1, 1, row, column] = target[:, 1] - row - np.float32(0.5)
+        flow[t - 1][:, row, column] = _steps(target, row, column).T
         moment = np.full(len(row), t)
         seen[t - 1, row, column] = shows(owner, moment, target, owner[0, row, column])
     return {"flow_from_start": flow, "visible_from_start": seen}
+
+
+def _steps(target: Floats, row: NDArray[np.intp], column: NDArray[np.intp]) -> Floats:
+    """From pixel centres to targets, N 2; exactly 0 where only rounding moved a point."""
+    steps = target - np.stack([column, row], axis=1) - np.float32(0.5)
+    steps[np.abs(steps) < _STANDS_STILL_PX] = 0
+    return steps

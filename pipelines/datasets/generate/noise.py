@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.datasets.generate.scene import Float32
+from pipelines.datasets.generate.scene import Floats, Scene
 
 OCTAVE_RATIO = 0.55
 
@@ -21,7 +21,7 @@ def value_noise(
     shape: tuple[int, int],
     fresh: np.random.Generator | None = None,
     kept: tuple[float, float] = (1.0, 1.0),
-) -> Float32:
+) -> Floats:
     """Tileable noise, float32 of `shape`, values 0..1.
 
     cells: rows and columns of random values in the first octave; each further octave has twice as
@@ -34,14 +34,37 @@ def value_noise(
         count = (cells[0] << octave, cells[1] << octave)
         grid = rng.random(count, dtype=np.float32)
         if fresh is not None:
-            grid = _renew(grid, fresh.random(count, dtype=np.float32), kept)
+            grid = _renew(grid, fresh.random(count, dtype=np.float32), kept, shape)
         total += np.float32(OCTAVE_RATIO**octave) * _interpolate(grid, shape)
     seen = total[: max(1, round(kept[0] * shape[0])), : max(1, round(kept[1] * shape[1]))]
     low, high = seen.min(), seen.max()
     return np.clip((total - low) / (high - low), 0, 1)
 
 
-def lerp_rows(field: Float32, rows: Float32) -> Float32:
+def drifting_noise(
+    scene: Scene,
+    name: str,
+    cells: tuple[int, int],
+    *,
+    octaves: int,
+    canvas: tuple[int, int],
+    kept: tuple[float, float],
+) -> Floats:
+    """Noise on a canvas larger than the frame, for what drifts through the picture.
+
+    canvas, kept: heights and widths in frames, of all of it and of what frame 0 can see.
+    """
+    return value_noise(
+        scene.appearance(name),
+        cells,
+        octaves=octaves,
+        shape=(canvas[0] * scene.size_px, canvas[1] * scene.size_px),
+        fresh=scene.dynamics(name),
+        kept=(kept[0] / canvas[0], kept[1] / canvas[1]),
+    )
+
+
+def lerp_rows(field: Floats, rows: Floats) -> Floats:
     """The field at real row positions (in rows of the field, wrapped around): len(rows) W."""
     below = np.floor(rows)
     part = (rows - below)[:, None]
@@ -50,8 +73,8 @@ def lerp_rows(field: Float32, rows: Float32) -> Float32:
     return upper + part * (lower - upper)
 
 
-def lerp_columns(field: Float32, columns: Float32) -> Float32:
-    """The field at real column positions, the same for every row, wrapped around: H len(columns)."""
+def lerp_columns(field: Floats, columns: Floats) -> Floats:
+    """The field at real column positions, wrapped around, equal for all rows: H len(columns)."""
     left = np.floor(columns)
     part = columns - left
     first = left.astype(np.int64) % field.shape[1]
@@ -59,7 +82,7 @@ def lerp_columns(field: Float32, columns: Float32) -> Float32:
     return before + part * (after - before)
 
 
-def gather_columns(field: Float32, columns: Float32) -> Float32:
+def gather_columns(field: Floats, columns: Floats) -> Floats:
     """The field at a column position of its own for each place: columns is H W, field H V."""
     left = np.floor(columns)
     part = columns - left
@@ -72,14 +95,19 @@ def gather_columns(field: Float32, columns: Float32) -> Float32:
     return before + part * (after - before)
 
 
-def _renew(grid: Float32, fresh: Float32, kept: tuple[float, float]) -> Float32:
-    # One more row and column of cells is kept: interpolation inside the kept part touches them.
-    rows, columns = (int(np.ceil(k * n)) + 1 for k, n in zip(kept, grid.shape, strict=True))
+def _renew(
+    grid: Floats, fresh: Floats, kept: tuple[float, float], shape: tuple[int, int]
+) -> Floats:
+    # Looking up between the last kept sample and the next ones touches a little more than is kept.
+    rows, columns = (
+        int(np.ceil((part * size + 2) * cells / size)) + 1
+        for part, size, cells in zip(kept, shape, grid.shape, strict=True)
+    )
     fresh[:rows, :columns] = grid[:rows, :columns]
     return fresh
 
 
-def _interpolate(grid: Float32, shape: tuple[int, int]) -> Float32:
+def _interpolate(grid: Floats, shape: tuple[int, int]) -> Floats:
     for axis in (0, 1):
         cells = grid.shape[axis]
         place = np.arange(shape[axis], dtype=np.float32) * np.float32(cells / shape[axis])

@@ -1,7 +1,7 @@
 """A potted plant that is poked. Texture class 4.
 
-Each leaf is an arc of constant curvature; a poke makes it swing like a damped spring, and leaves that
-grow in a similar direction swing along. The plant is a simulator: it answers any poke.
+Each leaf is an arc of constant curvature; a poke makes it swing like a damped spring, and leaves
+that grow in a similar direction swing along. The plant is a simulator: it answers any poke.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pipelines.datasets.generate.noise import value_noise
 from pipelines.datasets.generate.scene import (
     Bytes,
     Clip,
-    Float32,
+    Floats,
     Scene,
     lags_within,
     random_shade,
 )
 
 LARGEST_AMPLITUDE = 0.55
-"""Largest |amplitude| of a poke in rad; the leaf turns by up to twice this from its root to its tip."""
+"""Largest |amplitude| of a poke, rad; from root to tip a leaf turns by up to twice this."""
 
 BACKGROUND, POT, FIRST_LEAF = 0, 1, 2
 """Numbers in the mask; leaf i is FIRST_LEAF + i, leaves with higher numbers are in front."""
@@ -39,23 +39,24 @@ _STEM = 0.35
 class Plant:
     """Lengths in pixels, angles in rad; leaf arrays have one entry per leaf, the farthest first.
 
-    direction: of a leaf's root, 0 is up, positive to the right.  rest: turning angle from root to tip.
+    direction: of a leaf's root, 0 is up, positive to the right.
+    rest: turning angle from root to tip of a leaf that is left alone.
     """
 
-    root: Float32
-    direction: Float32
-    length: Float32
-    half_width: Float32
-    rest: Float32
-    frequency: Float32
-    damping: Float32
-    color: Float32
-    pot_color: Float32
+    root: Floats
+    direction: Floats
+    length: Floats
+    half_width: Floats
+    rest: Floats
+    frequency: Floats
+    damping: Floats
+    color: Floats
+    pot_color: Floats
     size_px: int
 
 
 class Push(NamedTuple):
-    """A poke as the physics take it: which leaf (None: nothing), where along it, how strongly (rad)."""
+    """A poke as the physics take it: leaf (None: nothing), where along it, how strongly (rad)."""
 
     leaf: int | None
     arc: float
@@ -78,8 +79,8 @@ def simulate(
     """The plant's answer to a poke at frame 0.
 
     poke: column and row of a pixel, and how far (pixels, x and y) what it shows shall have moved
-      after `lag` frames. The leaf there is pushed with the amplitude that comes nearest to it; a poke
-      beside the leaves moves nothing.
+      after `lag` frames. The leaf there is pushed with the amplitude that comes nearest to it;
+      a poke beside the leaves moves nothing.
     """
     plant = _grow(scene)
     push = push_for(plant, poke, lag=lag, shown=_still(scene, plant))
@@ -97,7 +98,7 @@ def push_for(
     place = np.array([[column, row]], np.float32) + np.float32(0.5)
     along, across = arc_coordinates(plant, np.array([leaf]), plant.rest[[leaf]], place)
     amplitude = np.linspace(-LARGEST_AMPLITUDE, LARGEST_AMPLITUDE, 2201, dtype=np.float32)
-    turn = plant.rest[leaf] + amplitude * _swing(plant, leaf, np.float32(lag))
+    turn = plant.rest[leaf] + amplitude * _swing(plant, leaf, lag)
     reached = arc_places(plant, np.full(len(turn), leaf), turn, along, across)
     error = np.hypot(*(reached - place - np.array(poke[2:], np.float32)).T)
     # Where the answer hardly depends on the strength, the weakest push will do.
@@ -105,7 +106,7 @@ def push_for(
     return Push(leaf, float(along[0]), float(amplitude[best]))
 
 
-def turning(plant: Plant, push: Push, num_frames: int) -> Float32:
+def turning(plant: Plant, push: Push, num_frames: int) -> Floats:
     """Turning angle of every leaf in every frame, T K."""
     t = np.arange(num_frames, dtype=np.float32)[:, None]
     if push.leaf is None:
@@ -118,8 +119,8 @@ def turning(plant: Plant, push: Push, num_frames: int) -> Float32:
 
 
 def arc_places(
-    plant: Plant, leaf: NDArray[np.intp], turn: Float32, along: Float32, across: Float32
-) -> Float32:
+    plant: Plant, leaf: NDArray[np.intp], turn: Floats, along: Floats, across: Floats
+) -> Floats:
     """Places N 2 in pixels of points (along, across) of leaves that turn by `turn`."""
     heading = plant.direction[leaf]
     bent = turn * along
@@ -134,8 +135,8 @@ def arc_places(
 
 
 def arc_coordinates(
-    plant: Plant, leaf: NDArray[np.intp] | int, turn: Float32, place: Float32
-) -> tuple[Float32, Float32]:
+    plant: Plant, leaf: NDArray[np.intp] | int, turn: Floats | float, place: Floats
+) -> tuple[Floats, Floats]:
     """The inverse of arc_places: fraction along the leaf and pixels to its right side."""
     heading, length = plant.direction[leaf], plant.length[leaf]
     x, y = place[..., 0] - plant.root[0], place[..., 1] - plant.root[1]
@@ -155,7 +156,7 @@ def arc_coordinates(
 class LeafMotion:
     """Where the visible points of leaves are in later frames; see motion.PointMotion."""
 
-    def __init__(self, plant: Plant, turns: Float32, owner: Bytes) -> None:
+    def __init__(self, plant: Plant, turns: Floats, owner: Bytes) -> None:
         self._plant, self._turns = plant, turns
         self.frame, self.row, self.column = np.nonzero(owner >= FIRST_LEAF)
         self._leaf = owner[self.frame, self.row, self.column].astype(np.int64) - FIRST_LEAF
@@ -163,8 +164,8 @@ class LeafMotion:
         turn = turns[self.frame, self._leaf]
         self._along, self._across = arc_coordinates(plant, self._leaf, turn, place)
 
-    def positions(self, which: NDArray[np.bool_], lag: int) -> Float32:
-        """Places, N 2 in pixels, of the chosen points `lag` frames after the one they were seen in."""
+    def positions(self, which: NDArray[np.bool_], lag: int) -> Floats:
+        """Places, N 2 in pixels, of the chosen points `lag` frames after they were seen."""
         leaf = self._leaf[which]
         turn = self._turns[self.frame[which] + lag, leaf]
         return arc_places(self._plant, leaf, turn, self._along[which], self._across[which])
@@ -196,7 +197,7 @@ def _grow(scene: Scene) -> Plant:
     )
 
 
-def _swing(plant: Plant, leaf: int, t: Float32) -> Float32:
+def _swing(plant: Plant, leaf: int, t: Floats | int) -> Floats:
     """Turning angle at frame t after a push of amplitude 1."""
     frequency, damping = plant.frequency[leaf], plant.damping[leaf]
     rate = frequency * np.sqrt(1 - damping * damping)
@@ -253,7 +254,7 @@ def _poke_lag(scene: Scene) -> int:
 
 
 def _poke_of(
-    plant: Plant, push: Push, turns: Float32, lag: int
+    plant: Plant, push: Push, turns: Floats, lag: int
 ) -> tuple[float, float, float, float]:
     """The poke that this push answers: a pixel, and its motion from frame 0 to frame lag."""
     if push.leaf is None:
@@ -273,7 +274,7 @@ def _still(scene: Scene, plant: Plant) -> Bytes:
     return _render(scene, plant, plant.rest[None])[1][0]
 
 
-def _render(scene: Scene, plant: Plant, turns: Float32) -> tuple[Bytes, Bytes]:
+def _render(scene: Scene, plant: Plant, turns: Floats) -> tuple[Bytes, Bytes]:
     """Frames and masks for the turning angles T K."""
     wall = _wall(scene)
     size = plant.size_px
@@ -282,13 +283,13 @@ def _render(scene: Scene, plant: Plant, turns: Float32) -> tuple[Bytes, Bytes]:
     for t, turn in enumerate(turns):
         canvas = Canvas(wall)
         for leaf in range(len(turn)):
-            _draw_leaf(canvas, plant, leaf, turn[leaf])
+            _draw_leaf(canvas, plant, leaf, float(turn[leaf]))
         _draw_pot(canvas, plant)
         frames[t], owner[t] = canvas.picture(), canvas.part
     return frames, owner
 
 
-def _draw_leaf(canvas: Canvas, plant: Plant, leaf: int, turn: np.float32) -> None:
+def _draw_leaf(canvas: Canvas, plant: Plant, leaf: int, turn: float) -> None:
     size = plant.size_px
     arcs = np.linspace(0, 1, 9, dtype=np.float32)
     which = np.full(9, leaf)
@@ -311,7 +312,7 @@ def _draw_leaf(canvas: Canvas, plant: Plant, leaf: int, turn: np.float32) -> Non
     canvas.blend(rows, columns, cover, color, FIRST_LEAF + leaf)
 
 
-def _leaf_light(blade: Float32, across: Float32, width: Float32, size: int) -> Float32:
+def _leaf_light(blade: Floats, across: Floats, width: Floats, size: int) -> Floats:
     """Brightness of a leaf: one half darker, a dark middle vein, faint side veins."""
     side = across / width
     halves = 1 + 0.1 * np.clip(6 * side, -1, 1)
@@ -334,7 +335,7 @@ def _draw_pot(canvas: Canvas, plant: Plant) -> None:
     canvas.blend(slice(int(top) - 1, size), slice(0, size), cover, color, POT)
 
 
-def _wall(scene: Scene) -> Float32:
+def _wall(scene: Scene) -> Floats:
     size = scene.size_px
     texture = value_noise(scene.appearance("wall"), (5, 5), octaves=4, shape=(size, size))
     hue = scene.appearance("wall color").uniform(0, 2 * np.pi)

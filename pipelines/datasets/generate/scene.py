@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-Float32 = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
+"""Real numbers; float32 wherever the array is large."""
+
 Bytes = NDArray[np.uint8]
 
 FPS = 12.0
@@ -51,9 +54,7 @@ class Scene:
         """The generator for one meaning of what happens after frame 0."""
         return self._generator(1 + self.future, meaning)
 
-    def speed(
-        self, slow: float, fast: float, *, rng: np.random.Generator | None = None
-    ) -> float:
+    def speed(self, slow: float, fast: float, *, rng: np.random.Generator | None = None) -> float:
         """A speed between slow and fast, within this scene's part of the range.
 
         rng: draws it where the speed belongs to the scene and not to one of its futures.
@@ -90,10 +91,10 @@ class Clip:
 
     frames: Bytes
     labels: dict[str, JsonValue]
-    flow: dict[int, Float32] = field(default_factory=dict)
+    flow: dict[int, Floats] = field(default_factory=dict)
     visible: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
     maps: dict[str, Bytes] = field(default_factory=dict)
-    tracks: dict[str, Float32] = field(default_factory=dict)
+    tracks: dict[str, Floats] = field(default_factory=dict)
     extra: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
@@ -102,17 +103,17 @@ def lags_within(num_frames: int) -> tuple[int, ...]:
     return tuple(lag for lag in FLOW_LAGS if lag < num_frames)
 
 
-def pixel_centres(size_px: int) -> Float32:
+def pixel_centres(size_px: int) -> Floats:
     """Coordinates 0.5, 1.5, ... of the pixel centres along one axis."""
     return np.arange(size_px, dtype=np.float32) + np.float32(0.5)
 
 
-def to_bytes(values: Float32) -> Bytes:
+def to_bytes(values: Floats) -> Bytes:
     """Grey levels 0..255 as the nearest uint8; what lies outside is clipped."""
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
-def ease(frames: Float32, duration: float) -> Float32:
+def ease(frames: Floats, duration: float) -> Floats:
     """Smooth rise from 0 at frame 0 to 1 at frame `duration`, 1 from then on."""
     u = np.clip(frames / np.float32(duration), 0, 1)
     return (u * u * (3 - 2 * u)).astype(np.float32)
@@ -120,14 +121,14 @@ def ease(frames: Float32, duration: float) -> Float32:
 
 def random_color(
     rng: np.random.Generator, low: tuple[float, float, float], high: tuple[float, float, float]
-) -> Float32:
+) -> Floats:
     """A colour with each channel drawn between two grey levels, float32 of 3."""
     return rng.uniform(low, high).astype(np.float32)
 
 
 def random_shade(
     rng: np.random.Generator, dark: tuple[float, float, float], bright: tuple[float, float, float]
-) -> Float32:
+) -> Floats:
     """A colour between two, nearly on the line that joins them, float32 of 3."""
     start, end = np.array(dark, np.float32), np.array(bright, np.float32)
     fraction = rng.random() + rng.uniform(-0.1, 0.1, size=3)

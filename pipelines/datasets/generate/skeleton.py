@@ -1,17 +1,18 @@
 """A walking, waving, boxing body: joints in space for every frame.
 
-Body lengths are fractions of the body's height. World axes: x to the right of the side camera, y away
-from it, z up, the ground is z = 0.
+Body lengths are fractions of the body's height. World axes: x to the right of the side camera,
+y away from it, z up; the ground is z = 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.datasets.generate.scene import Float32, Scene, ease, random_color, random_shade
+from pipelines.datasets.generate.scene import Floats, Scene, ease, random_color, random_shade
 
 ACTIONS = ("walk", "wave", "box")
 NUM_IDENTITIES = 25
@@ -45,15 +46,15 @@ class Person:
     upper_arm: float
     forearm: float
     girth: float
-    shirt: Float32
-    trousers: Float32
-    skin: Float32
-    shoes: Float32
-    hair: Float32
+    shirt: Floats
+    trousers: Floats
+    skin: Floats
+    shoes: Floats
+    hair: Floats
 
 
 class Gait(NamedTuple):
-    """How an action is done: frames per cycle, thigh amplitude (rad), size of the arms' movement."""
+    """How an action is done: frames per cycle, thigh amplitude (rad), vigour of the arms."""
 
     period: float
     stride: float
@@ -67,9 +68,9 @@ class Movement(NamedTuple):
     yaw: T, direction the body faces, 0 is +x, -pi/2 is towards the side camera.
     """
 
-    joints: Float32
-    toes: Float32
-    yaw: Float32
+    joints: Floats
+    toes: Floats
+    yaw: Floats
 
 
 class Take(NamedTuple):
@@ -140,9 +141,9 @@ def move(scene: Scene, body: Person, take: Take, *, room: tuple[float, float, fl
     return _stand(body, angles, yaw, x)
 
 
-def common_joints(joints: Float32) -> Float32:
+def common_joints(joints: Floats) -> Floats:
     """The 11 joints of COMMON_JOINT_NAMES from the 17: T 11 D."""
-    head = joints[:, NECK] + 0.55 * (joints[:, HEAD] - joints[:, NECK])
+    head = joints[:, NECK] + 0.57 * (joints[:, HEAD] - joints[:, NECK])
     chosen = [L_KNEE, R_KNEE, L_FOOT, R_FOOT, L_ELBOW, R_ELBOW, L_WRIST, R_WRIST]
     core = np.stack([joints[:, SPINE], joints[:, NECK], head], axis=1)
     return np.concatenate([core, joints[:, chosen]], axis=1)
@@ -158,7 +159,7 @@ def _first_heading(scene: Scene) -> float:
     return 0.0 if scene.appearance("heading").random() < 0.5 else -float(np.pi)
 
 
-def _angles(action: str, gait: Gait, phase: Float32) -> dict[str, Float32]:
+def _angles(action: str, gait: Gait, phase: Floats) -> dict[str, Floats]:
     """Joint angles in rad, T 2 (left, right) each, of one action at the given phases."""
     both = np.stack([phase, phase + np.float32(np.pi)], axis=1)
     rest = np.zeros_like(both)
@@ -189,8 +190,8 @@ def _angles(action: str, gait: Gait, phase: Float32) -> dict[str, Float32]:
 
 
 def _wander(
-    scene: Scene, take: Take, step: Float32, room: tuple[float, float, float]
-) -> tuple[Float32, Float32]:
+    scene: Scene, take: Take, step: Floats, room: tuple[float, float, float]
+) -> tuple[Floats, Floats]:
     """Yaw and x for every frame: turns towards the action's direction, and round at the borders."""
     x, low, high = room
     facing_camera = -np.pi / 2 + float(scene.appearance("slant").uniform(-0.25, 0.25))
@@ -211,14 +212,14 @@ def _wander(
     return np.array(yaws, np.float32), np.array(places, np.float32)
 
 
-def _stand(body: Person, angles: dict[str, Float32], yaw: Float32, x: Float32) -> Movement:
+def _stand(body: Person, angles: Mapping[str, Floats], yaw: Floats, x: Floats) -> Movement:
     """Joints from angles, with the lower foot on the ground."""
     zero = np.zeros_like(yaw)
     up = np.stack([zero, zero, zero + 1], axis=1)
     ahead = np.stack([np.cos(yaw), np.sin(yaw), zero], axis=1)
     left = np.stack([-np.sin(yaw), np.cos(yaw), zero], axis=1)
 
-    def in_stride(angle: Float32) -> Float32:
+    def in_stride(angle: Floats) -> Floats:
         return ahead * np.sin(angle)[:, None] - up * np.cos(angle)[:, None]
 
     thigh, knee = angles["thigh"], angles["knee"]
@@ -232,8 +233,8 @@ def _stand(body: Person, angles: dict[str, Float32], yaw: Float32, x: Float32) -
     toes = np.empty((len(yaw), 2, 3), np.float32)
     joints[:, SPINE], joints[:, THORAX] = pelvis, pelvis + 0.5 * body.torso * spine
     joints[:, NECK] = neck = pelvis + body.torso * spine
-    joints[:, HEAD] = neck + 0.18 * spine
-    joints[:, NOSE] = neck + 0.1 * spine + 0.055 * ahead
+    joints[:, HEAD] = neck + 0.17 * spine
+    joints[:, NOSE] = neck + 0.09 * spine + 0.045 * ahead
     arms = ((0, 1.0, L_SHOULDER), (1, -1.0, R_SHOULDER))
     legs = ((0, 1.0, L_HIP), (1, -1.0, R_HIP))
     for side, sign, hip in legs:
@@ -253,8 +254,8 @@ def _stand(body: Person, angles: dict[str, Float32], yaw: Float32, x: Float32) -
 
 
 def _arm(
-    angles: dict[str, Float32], side: int, sign: float, ahead: Float32, left: Float32, up: Float32
-) -> tuple[Float32, Float32]:
+    angles: Mapping[str, Floats], side: int, sign: float, ahead: Floats, left: Floats, up: Floats
+) -> tuple[Floats, Floats]:
     """Direction of the upper arm, and the direction in which the forearm bends away from it."""
     swing, lift = angles["swing"][:, side, None], angles["raise"][:, side, None]
     sideways = angles["sideways"][:, side, None]

@@ -1,7 +1,7 @@
 """Grass in gusts of wind. Texture class 3.
 
-A blade is a parabola over its root: at height fraction s it stands lean * s + bend(t) * s^2 of its own
-height beside the root. A point of a blade keeps its height, so its flow is exact and horizontal.
+A blade is a parabola over its root: at height fraction s it stands lean * s + bend(t) * s^2 of its
+own height beside the root. A point keeps its height, so its flow is exact and horizontal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from pipelines.datasets.generate.scene import (
     Clip,
-    Float32,
+    Floats,
     Scene,
     lags_within,
     pixel_centres,
@@ -31,13 +31,13 @@ SUBPIXELS = 3
 class Blades:
     """All blades, the farthest first; lengths in pixels, one entry per blade."""
 
-    root_x: Float32
-    root_y: Float32
-    height: Float32
-    half_width: Float32
-    lean: Float32
-    phase: Float32
-    color: Float32
+    root_x: Floats
+    root_y: Floats
+    height: Floats
+    half_width: Floats
+    lean: Floats
+    phase: Floats
+    color: Floats
 
 
 def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
@@ -86,7 +86,7 @@ def _grow(scene: Scene) -> Blades:
     )
 
 
-def _wind(scene: Scene, blades: Blades) -> tuple[Float32, dict[str, JsonValue]]:
+def _wind(scene: Scene, blades: Blades) -> tuple[Floats, dict[str, JsonValue]]:
     """Bend of every blade in every frame, T NUM_BLADES, and the labels."""
     calm = scene.appearance("wind")
     side = 1.0 if calm.random() < 0.5 else -1.0
@@ -107,7 +107,7 @@ def _wind(scene: Scene, blades: Blades) -> tuple[Float32, dict[str, JsonValue]]:
 
 
 def _paint(
-    blades: Blades, height_fraction: Float32, bend: Float32, size_px: int
+    blades: Blades, height_fraction: Floats, bend: Floats, size_px: int
 ) -> NDArray[np.int32]:
     """Which blade each sample shows: 0 none, else its number from 1; (3S) x (3S)."""
     side = size_px * SUBPIXELS
@@ -132,14 +132,14 @@ def _paint(
     return samples.reshape(side, side)
 
 
-def _ink(blades: Blades, height_fraction: Float32, background: Float32) -> Float32:
+def _ink(blades: Blades, height_fraction: Floats, background: Floats) -> Floats:
     """Colour by (blade number, row of samples), flattened; number 0 is the background. N*rows 3."""
     light = 0.4 + 0.7 * np.clip(height_fraction, 0, 1)
     blade_color = blades.color[:, None] * light[..., None]
     return np.concatenate([background[None], blade_color]).reshape(-1, 3)
 
 
-def _background(scene: Scene) -> Float32:
+def _background(scene: Scene) -> Floats:
     """Colour of each row of samples: sky above, pale haze, dark earth at the foot."""
     rows = pixel_centres(scene.size_px * SUBPIXELS) / (scene.size_px * SUBPIXELS)
     rng = scene.appearance("sky")
@@ -152,8 +152,8 @@ def _background(scene: Scene) -> Float32:
 
 
 def _flow(
-    blades: Blades, bend: Float32, owner: NDArray[np.uint8]
-) -> tuple[dict[int, Float32], dict[int, NDArray[np.bool_]]]:
+    blades: Blades, bend: Floats, owner: NDArray[np.uint8]
+) -> tuple[dict[int, Floats], dict[int, NDArray[np.bool_]]]:
     flow, visible = {}, {}
     num_frames, size, _ = owner.shape
     y = pixel_centres(size)

@@ -12,7 +12,7 @@ from pipelines.datasets.generate.noise import value_noise
 from pipelines.datasets.generate.scene import (
     Bytes,
     Clip,
-    Float32,
+    Floats,
     Scene,
     lags_within,
     pixel_centres,
@@ -71,16 +71,24 @@ LIMB_ENDS = np.array([limb[1] for limb in _LIMBS])
 """Limb i is part i + 1 of the mask and goes from LIMB_STARTS[i] to LIMB_ENDS[i] of `all_points`."""
 
 
-def generate(scene: Scene, *, with_truth: bool = True, action: str | None = None) -> Clip:
+def generate(
+    scene: Scene,
+    *,
+    with_truth: bool = True,
+    action: str | None = None,
+    identity: int | None = None,
+) -> Clip:
     """A person. Futures differ in pace, stride, and in what the person does next.
 
     action: walk, wave or box from the first frame on, instead of a drawn one.
+    identity: 0 to NUM_IDENTITIES - 1, instead of a drawn one.
     """
-    identity = int(scene.appearance("identity").integers(NUM_IDENTITIES))
+    if identity is None:
+        identity = int(scene.appearance("identity").integers(NUM_IDENTITIES))
     body = person(scene, identity)
     take = draw_take(scene, action=action)
     view = scene.appearance("view")
-    height = float(view.uniform(0.58, 0.72) * body.height / 1.7)
+    height = float(view.uniform(0.52, 0.63) * body.height / 1.7)
     margin = 0.14 / height
     room = (float(view.uniform(0.15, 0.45)) / height, margin, 1 / height - margin)
     movement = move(scene, body, take, room=room)
@@ -109,21 +117,23 @@ def generate(scene: Scene, *, with_truth: bool = True, action: str | None = None
     return Clip(frames, labels, flow, visible, {"mask": owner}, {"joints": joints}, extra)
 
 
-def all_points(movement: Movement) -> Float32:
+def all_points(movement: Movement) -> Floats:
     """The 17 joints, right and left toes, the middle of the head and of the hair: T 21 3."""
     joints = movement.joints
     upright = joints[:, HEAD] - joints[:, NECK]
-    face, hair = joints[:, NECK] + 0.55 * upright, joints[:, NECK] + 0.78 * upright
+    back = np.stack([-np.cos(movement.yaw), -np.sin(movement.yaw), 0 * movement.yaw], axis=1)
+    face = joints[:, NECK] + 0.57 * upright
+    hair = joints[:, NECK] + 0.8 * upright + np.float32(0.022) * back
     return np.concatenate([joints, movement.toes, face[:, None], hair[:, None]], axis=1)
 
 
 def render(
-    background: Float32,
-    places: Float32,
-    depth: Float32,
-    scale: Float32,
+    background: Floats,
+    places: Floats,
+    depth: Floats,
+    scale: Floats,
     body: Person,
-    frontal: Float32,
+    frontal: Floats,
 ) -> tuple[Bytes, Bytes]:
     """Frames T H W 3 and masks T H W of a body.
 
@@ -151,7 +161,7 @@ def render(
     return frames, owner
 
 
-def backdrop(scene: Scene) -> Float32:
+def backdrop(scene: Scene) -> Floats:
     """A mottled wall over a darker floor, H W 3."""
     size = scene.size_px
     wall = value_noise(scene.appearance("wall"), (6, 6), octaves=4, shape=(size, size))
@@ -162,7 +172,7 @@ def backdrop(scene: Scene) -> Float32:
     return color * light[..., None]
 
 
-def _drawing_order(depth: Float32) -> NDArray[np.intp]:
+def _drawing_order(depth: Floats) -> NDArray[np.intp]:
     """Limbs from the farthest to the nearest, T 14."""
     nearer = np.array([limb[5] for limb in _LIMBS], np.float32)
     middle = 0.5 * (depth[:, LIMB_STARTS] + depth[:, LIMB_ENDS]) - nearer

@@ -5,12 +5,15 @@ The water falls by the same number of pixels in every frame: flow is (0, speed) 
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from pipelines.datasets.generate.noise import lerp_rows, value_noise
+import numpy as np
+from pydantic import JsonValue
+
+from pipelines.datasets.generate.noise import drifting_noise, lerp_rows, value_noise
 from pipelines.datasets.generate.scene import (
     Clip,
-    Float32,
+    Floats,
     Scene,
     lags_within,
     pixel_centres,
@@ -19,7 +22,9 @@ from pipelines.datasets.generate.scene import (
     to_bytes,
 )
 
-CANVAS_HEIGHTS = 2
+CANVAS = (2, 1)
+"""Height and width of the noise in frames; the water repeats after some falls of this height."""
+
 _SPLASH_FROM = 0.8
 
 
@@ -27,10 +32,10 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
     """A waterfall. Futures differ in the speed of the fall and in the water that comes later."""
     size, num_frames = scene.size_px, scene.num_frames
     speed = scene.speed(1.5, 4.0) * size / 64
-    coarse = _noise(scene, "coarse", cells=(10, 14), octaves=4, kept_heights=0.35)
-    fine = _noise(scene, "fine", cells=(16, 28), octaves=3, kept_heights=0.5)
-    bank = _noise(scene, "bank", cells=(8, 2), octaves=3, kept_heights=0.35)[:, [0, size // 2]]
-    spray = _noise(scene, "spray", cells=(24, 12), octaves=3, kept_heights=1.0)
+    coarse = drifting_noise(scene, "coarse", (10, 14), octaves=4, canvas=CANVAS, kept=(0.35, 1))
+    fine = drifting_noise(scene, "fine", (16, 28), octaves=3, canvas=CANVAS, kept=(0.5, 1))
+    bank = drifting_noise(scene, "bank", (8, 2), octaves=3, canvas=CANVAS, kept=(0.35, 1))
+    spray = drifting_noise(scene, "spray", (24, 12), octaves=3, canvas=CANVAS, kept=(1, 1))
     rock = _rock(scene)
     tint = random_color(scene.appearance("water"), (0.9, 0.97, 0.98), (0.98, 1.0, 1.03))
     centre, half_width = _column(scene)
@@ -44,7 +49,7 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
     for t in range(num_frames):
         fallen = y[:, 0] - np.float32(speed * t)
         water = 0.7 * lerp_rows(coarse, 0.35 * fallen) + 0.3 * lerp_rows(fine, 0.5 * fallen)
-        ragged = (lerp_rows(bank, 0.35 * fallen) - 0.5) * (0.12 * size)
+        ragged = (lerp_rows(bank[:, [0, size // 2]], 0.35 * fallen) - 0.5) * (0.12 * size)
         widening = half_width * (1 + 0.25 * y / size)
         left, right = centre - widening + ragged[:, :1], centre + widening + ragged[:, 1:]
         cover = np.clip(np.minimum(x - left, right - x) * (64 / size) * 0.7 + 0.5, 0, 1)
@@ -53,14 +58,18 @@ def generate(scene: Scene, *, with_truth: bool = True) -> Clip:
         picture = rock + cover[..., None] * (level[..., None] * tint - rock)
         frames[t] = to_bytes(picture)
         mask[t] = cover > 0.5
-    labels = {"texture_class": 2, "speed": speed / size, "direction": np.pi / 2}
+    labels: dict[str, JsonValue] = {
+        "texture_class": 2,
+        "speed": speed / size,
+        "direction": math.pi / 2,
+    }
     if not with_truth:
         return Clip(frames, labels)
     flow, visible = _flow(mask, speed)
     return Clip(frames, labels, flow, visible, maps={"mask": mask})
 
 
-def _flow(mask: np.ndarray, speed: float) -> tuple[dict[int, Float32], dict[int, np.ndarray]]:
+def _flow(mask: np.ndarray, speed: float) -> tuple[dict[int, Floats], dict[int, np.ndarray]]:
     flow, visible = {}, {}
     num_frames, size, _ = mask.shape
     for lag in lags_within(num_frames):
@@ -75,25 +84,12 @@ def _flow(mask: np.ndarray, speed: float) -> tuple[dict[int, Float32], dict[int,
     return flow, visible
 
 
-def _noise(
-    scene: Scene, name: str, *, cells: tuple[int, int], octaves: int, kept_heights: float
-) -> Float32:
-    return value_noise(
-        scene.appearance(name),
-        cells,
-        octaves=octaves,
-        shape=(CANVAS_HEIGHTS * scene.size_px, scene.size_px),
-        fresh=scene.dynamics(name),
-        kept=(kept_heights / CANVAS_HEIGHTS, 1.0),
-    )
-
-
 def _column(scene: Scene) -> tuple[float, float]:
     rng = scene.appearance("column")
     return rng.uniform(0.4, 0.6) * scene.size_px, rng.uniform(0.16, 0.28) * scene.size_px
 
 
-def _rock(scene: Scene) -> Float32:
+def _rock(scene: Scene) -> Floats:
     size = scene.size_px
     large = value_noise(scene.appearance("rock"), (6, 6), octaves=4, shape=(size, size))
     grain = value_noise(scene.appearance("grain"), (24, 24), octaves=2, shape=(size, size))

@@ -30,8 +30,21 @@ class HttpFetcher:
         self.items = {item.wanted.name: item for item in items}
 
     def list_files(self) -> list[Wanted]:
-        """The files; sizes that are not known are asked for."""
-        return [self._with_size(item) for item in self.items.values()]
+        """The files; no server is asked."""
+        return [item.wanted for item in self.items.values()]
+
+    def measure(self, wanted: Wanted) -> Wanted:
+        """The file with the size that the first server announces that has it."""
+        if wanted.size is not None:
+            return wanted
+        item = self.items[wanted.name]
+        for url in item.urls:
+            try:
+                size = self.web.size_of(Address(url, plain_http=item.plain_http))
+            except Unreachable:
+                continue
+            return replace(wanted, size=size)
+        return wanted
 
     def fetch(self, wanted: Wanted, destination: Path, meter: Meter) -> Fetched:
         """Get a file from the first of its addresses that works."""
@@ -54,14 +67,3 @@ class HttpFetcher:
             meter,
             address=lambda: Address(url, plain_http=item.plain_http),
         )
-
-    def _with_size(self, item: HttpItem) -> Wanted:
-        if item.wanted.size is not None:
-            return item.wanted
-        for url in item.urls:
-            try:
-                size = self.web.size_of(Address(url, plain_http=item.plain_http))
-            except Unreachable:
-                continue
-            return replace(item.wanted, size=size)
-        return item.wanted

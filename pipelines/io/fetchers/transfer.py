@@ -40,9 +40,7 @@ def transfer(
     part = PartFile(destination, wanted)
     moving = _Transfer(web, part, meter, address, explain_page or _page_instead(wanted))
     if not part.is_full:
-        web.persist(
-            moving.attempt, meter, url=wanted.url, size=lambda: part.size, total=wanted.size
-        )
+        web.persist(moving.attempt, meter, url=wanted.url, received=lambda: part.size)
     try:
         return part.finish()
     except WrongContent as problem:

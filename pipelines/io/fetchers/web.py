@@ -8,10 +8,12 @@ import ipaddress
 import random
 import re
 import ssl
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -83,10 +85,24 @@ class Unreachable(UserError):
     """The server does not answer, or does not have the file; another address may."""
 
 
+class GaveUp(Unreachable):
+    """The server failed each of many tries."""
+
+
+class TooManyRedirects(UserError):
+    """The server sends its visitors in circles."""
+
+
 class Web:
     """An HTTP client for all fetchers; may be used by several threads at a time."""
 
-    def __init__(self, policy: Policy | None = None, *, user_agent: str = USER_AGENT) -> None:
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        user_agent: str = USER_AGENT,
+        cookies: CookieJar | None = None,
+    ) -> None:
         self.policy = policy or Policy()
         self.client = httpx.Client(
             follow_redirects=False,
@@ -94,7 +110,14 @@ class Web:
                 self.policy.read_timeout_s, connect=self.policy.connect_timeout_s
             ),
             headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+            cookies=cookies,
         )
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.client.close()
 
     @contextmanager
     def open(
@@ -115,7 +138,7 @@ class Web:
                     came_from, url = url, urljoin(url, response.headers.get("Location", ""))
                 finally:
                     response.close()
-        raise UserError(
+        raise TooManyRedirects(
             f"the server redirects more than {self.policy.max_redirects} times",
             {"url": address.url, "last": url, "to fix": "try again later, or get the file by hand"},
         )
@@ -159,23 +182,22 @@ class Web:
         meter: Meter,
         *,
         url: str,
-        size: Callable[[], int] = lambda: 0,
-        total: int | None = None,
+        received: Callable[[], int] = lambda: 0,
     ) -> Result:
         """Call `attempt` until it gives a result; wait longer each time it raises Transient.
 
-        Failures count only while nothing comes: each time `size` has grown by 1 MB or 1 %, the
-        count starts anew.
+        Failures count only while nothing comes: each time `received` has grown by 1 MB or by 1 %
+        of the meter's total, the count starts anew.
         """
-        enough = min(_ENOUGH_BYTES, (total or _ENOUGH_BYTES * 100) // 100 or 1)
-        failures, size_then = 0, size()
+        failures, received_then = 0, received()
         while True:
             meter.check()
             try:
                 return attempt()
             except Transient as problem:
-                if size() - size_then >= enough:
-                    failures, size_then = 0, size()
+                enough = min(_ENOUGH_BYTES, max(1, (meter.total or sys.maxsize) // 100))
+                if received() - received_then >= enough:
+                    failures, received_then = 0, received()
                 failures += 1
                 if failures >= self.policy.attempts:
                     raise _gave_up(problem, url, failures) from problem
@@ -192,6 +214,19 @@ class Web:
             return problem.retry_after_s
         longest = min(self.policy.max_delay_s, self.policy.first_delay_s * 2 ** (failures - 1))
         return longest * random.uniform(0.5, 1.0)
+
+
+def nothing_fits(url: str, include: Sequence[str], names: Sequence[str]) -> UserError:
+    """The error for a shared folder in which none of the wanted files are."""
+    return UserError(
+        "the shared folder holds none of the wanted files",
+        {
+            "wanted": ", ".join(include) or "any",
+            "it holds": ", ".join(names[:10]) or "nothing",
+            "url": url,
+            "to fix": "get the files by hand, then give their folder with --from-dir",
+        },
+    )
 
 
 def check_address(url: str, *, came_from: str | None, plain_http: bool) -> None:
@@ -271,8 +306,8 @@ def _has_cause(problem: BaseException | None, kind: type[BaseException]) -> bool
     return False
 
 
-def _gave_up(problem: Transient, url: str, failures: int) -> Unreachable:
-    return Unreachable(
+def _gave_up(problem: Transient, url: str, failures: int) -> GaveUp:
+    return GaveUp(
         f"gave up after {failures} tries: {problem}",
         {
             "url": url,

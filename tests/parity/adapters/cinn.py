@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from pipelines.cinn.steps import (
 )
 from pipelines.features.lpips import Lpips, lpips_state
 from pipelines.nn import image_quality
-from tests.parity.harness import Case, CaseError, Result
+from tests.parity.harness import Case, CaseError, Result, built
 
 Rename = Callable[[str], str | None]
 Outputs = dict[str, Tensor]
@@ -48,27 +49,24 @@ def _expect(settings: Mapping[str, Any], **known: Any) -> None:
             raise CaseError(f"{name} = {settings[name]!r} is not a published setting")
 
 
-def _loaded(network: nn.Module, state: Mapping[str, Tensor]) -> Any:
-    network.load_state_dict(dict(state))
-    return network.eval()
-
-
 def _encoder(case: Case, size_px: int, prefix: str = "") -> VideoEncoder:
     settings = case.config["Encoder"]
     _expect(settings, res_type_encoder="resnet18", deterministic=False, use_max_pool=False)
-    encoder = VideoEncoder(
+    make = partial(
+        VideoEncoder,
         size_px=size_px,
         code_size=settings["z_dim"],
         channels=settings["channels"],
         stride_space=settings["stride_s"],
         stride_time=settings["stride_t"],
     )
-    return _loaded(encoder, checkpoint.encoder_state(case.state(prefix)))
+    return built(make, checkpoint.encoder_state(case.state(prefix)))
 
 
 def _decoder(case: Case, size_px: int, prefix: str = "") -> VideoDecoder:
     settings = case.config["Decoder"]
-    decoder = VideoDecoder(
+    make = partial(
+        VideoDecoder,
         size_px=size_px,
         code_size=settings["z_dim"],
         width=settings["channel_factor"],
@@ -76,13 +74,14 @@ def _decoder(case: Case, size_px: int, prefix: str = "") -> VideoDecoder:
         upsample_time=settings["upsample_t"],
         spectral=settings["spectral_norm"],
     )
-    return _loaded(decoder, checkpoint.decoder_state(case.state(prefix)))
+    return built(make, checkpoint.decoder_state(case.state(prefix)))
 
 
 def _temporal(case: Case, prefix: str = "") -> TemporalDiscriminator:
     settings = case.config["Discriminator_Temporal"]
     _expect(settings, res_type_encoder="resnet18", deterministic=False)
-    discriminator = TemporalDiscriminator(
+    make = partial(
+        TemporalDiscriminator,
         channels=settings["channels"],
         stride_space=settings["stride_s"],
         stride_time=settings["stride_t"],
@@ -90,18 +89,19 @@ def _temporal(case: Case, prefix: str = "") -> TemporalDiscriminator:
         spectral=settings["spectral_norm"],
     )
     state = checkpoint.temporal_discriminator_state(case.state(prefix))
-    return _loaded(discriminator, state)
+    return built(make, state)
 
 
 def _patch(case: Case, prefix: str = "") -> PatchDiscriminator:
     settings = case.config["Discriminator_Patch"]
     _expect(settings, use_actnorm=True, spectral_norm=True)
-    discriminator = PatchDiscriminator(
+    make = partial(
+        PatchDiscriminator,
         width=settings["ndf"],
         num_layers=settings["n_layers"],
         channels_in=settings["in_channels"],
     )
-    return _loaded(discriminator, checkpoint.patch_discriminator_state(case.state(prefix)))
+    return built(make, checkpoint.patch_discriminator_state(case.state(prefix)))
 
 
 _AE_FIXED = {"deterministic": False, "encoder_type": "resnet50", "use_actnorm_in_dec": False}
@@ -110,24 +110,27 @@ _AE_FIXED = {"deterministic": False, "encoder_type": "resnet50", "use_actnorm_in
 def _image_encoder(case: Case, size_px: int, prefix: str = "") -> ImageEncoder:
     settings = case.config["AE"]
     _expect(settings, **_AE_FIXED)
-    encoder = ImageEncoder(
+    make = partial(
+        ImageEncoder,
         size_px=size_px,
         embedding_size=settings["z_dim"],
         norm="batch" if settings["norm"] == "bn" else "instance",
     )
-    return _loaded(encoder, checkpoint.image_encoder_state(case.state(prefix)))
+    return built(make, checkpoint.image_encoder_state(case.state(prefix)))
 
 
 def _image_decoder(case: Case, prefix: str) -> ImageDecoder:
     settings = case.config["AE"]
-    decoder = ImageDecoder(size_px=settings["in_size"], embedding_size=settings["z_dim"])
-    return _loaded(decoder, checkpoint.image_decoder_state(case.state(prefix)))
+    size_px, embedding_size = settings["in_size"], settings["z_dim"]
+    make = partial(ImageDecoder, size_px=size_px, embedding_size=embedding_size)
+    return built(make, checkpoint.image_decoder_state(case.state(prefix)))
 
 
 def _flow(case: Case, prefix: str = "", *, is_controlled: bool = False) -> ConditionalFlow:
     settings, code_size = case.config["Flow"], case.config["Decoder"]["z_dim"]
     condition_size = case.config["Conditioning_Model"]["z_dim"]
-    flow = ConditionalFlow(
+    make = partial(
+        ConditionalFlow,
         code_size=code_size,
         condition_size=condition_size + (ENDPOINT_CODE_SIZE if is_controlled else 0),
         num_flows=settings["n_flows"],
@@ -135,11 +138,11 @@ def _flow(case: Case, prefix: str = "", *, is_controlled: bool = False) -> Condi
         hidden_depth=settings["flow_hidden_depth"],
         is_controlled=is_controlled,
     )
-    return _loaded(flow, checkpoint.flow_state(case.state(prefix)))
+    return built(make, checkpoint.flow_state(case.state(prefix)))
 
 
 def _perceptual(case: Case, prefix: str = "") -> Lpips:
-    return _loaded(Lpips(), lpips_state(case.state(prefix)))
+    return built(Lpips, lpips_state(case.state(prefix)))
 
 
 # Single networks
@@ -239,8 +242,10 @@ def _flow_outputs(flow: ConditionalFlow, case: Case, condition: Tensor) -> Outpu
 
 def _run_losses(case: Case) -> Result:
     given = case.inputs
-    features_a = [given["feat_a0"], given["feat_a1"]]
-    features_b = [given["feat_b0"], given["feat_b1"]]
+    features_a, features_b = (
+        [given[name] for name in sorted(given) if name.startswith(kind)]
+        for kind in ("feat_a", "feat_b")
+    )
     moments = given["moments"].flatten(1).chunk(2, dim=1)
     return {
         "kl": losses.kl_divergence(given["mu"], given["logvar"]),
@@ -299,7 +304,7 @@ class _Tracked:
                 continue
             prefix = max(p for p in self._networks if published.startswith(p))
             network, rename = self._networks[prefix]
-            name = rename(published.removeprefix(prefix))
+            name = rename(published.removeprefix(prefix)) or ""
             values = self._gradients[prefix] if kind == "grad" else network.state_dict()
             outputs[output] = values[name].view(shapes[published])
         return outputs

@@ -54,7 +54,7 @@ class ZipMaker:
     directory_offset: int | None = None
     directory_length: int | None = None
 
-    def bytes(self) -> bytes:
+    def built(self) -> bytes:
         body, directory = bytearray(self.prefix), bytearray()
         for row in self.rows:
             offset = len(body) if row.offset is None else row.offset
@@ -71,7 +71,7 @@ class ZipMaker:
         return bytes(body)
 
     def write(self, path: Path) -> Path:
-        path.write_bytes(self.bytes())
+        path.write_bytes(self.built())
         return path
 
     def _local(self, row: ZipRow, name: bytes, crc: int, packed: int, size: int) -> bytes:
@@ -128,7 +128,7 @@ class ZipMaker:
 
 def zip_of(*rows: ZipRow, **knobs: object) -> bytes:
     """The bytes of a zip with these entries."""
-    return ZipMaker(list(rows), **knobs).bytes()  # type: ignore[arg-type]
+    return ZipMaker(list(rows), **knobs).built()  # type: ignore[arg-type]
 
 
 def split_zip(

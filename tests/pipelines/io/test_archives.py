@@ -69,8 +69,8 @@ def unpack(
         honest_tar(FILES),
         honest_tar(FILES, mode="w"),
         honest_tar(FILES, mode="w", format=tarfile.GNU_FORMAT),
-        ZipMaker([ZipRow(n, c, 8, zip64=True) for n, c in FILES.items()], zip64_end=True).bytes(),
-        ZipMaker([ZipRow(n, c) for n, c in FILES.items()], comment=b"PK\x05\x06 a remark").bytes(),
+        ZipMaker([ZipRow(n, c, 8, zip64=True) for n, c in FILES.items()], zip64_end=True).built(),
+        ZipMaker([ZipRow(n, c) for n, c in FILES.items()], comment=b"PK\x05\x06 a remark").built(),
     ],
     ids=["zip", "zip stored", "tgz", "tar pax", "tar gnu", "zip64", "zip with comment"],
 )
@@ -245,7 +245,7 @@ def _broken_zips() -> dict[str, tuple[bytes, str]]:
             "overlap",
         ),
         "zip: other bytes where a header should be": (
-            ZipMaker([ZipRow("a", bytes(99), offset=3)], prefix=b"PK\x03\x04").bytes(),
+            ZipMaker([ZipRow("a", bytes(99), offset=3)], prefix=b"PK\x03\x04").built(),
             "header of 'a' is broken",
         ),
         "zip: too few entries": (zip_of(ZipRow("a"), num_entries=2), "as many entries"),

@@ -6,6 +6,7 @@ from torch import nn
 
 from pipelines.schema import OptimizerConfig
 from pipelines.training.optim import (
+    Plateau,
     build_adam,
     exponential_rate,
     set_learning_rate,
@@ -40,3 +41,16 @@ def test_schedules_agree_with_the_schedulers_of_torch():
         assert mine == pytest.approx(stepped.get_last_lr()[0])
         one.step(), two.step()
         exponential.step(), stepped.step()
+
+
+def test_plateau_agrees_with_the_scheduler_of_torch():
+    adam = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        adam, factor=0.5, patience=1, threshold=1e-4, threshold_mode="abs"
+    )
+    mine = Plateau()
+    for value in (5.0, 4.0, 4.0, 3.99995, 3.9, 4.0, 4.1, 4.2, 4.3, 1.0, 1.0, 1.0):
+        theirs.step(value)
+        mine = mine.after_epoch(value, factor=0.5, patience=1)
+        assert mine.scale == adam.param_groups[0]["lr"]
+    assert mine.scale == 0.0625

@@ -53,7 +53,7 @@ def test_a_continued_run_may_change_what_does_not_decide_the_result(tmp_path):
 
 def test_a_continued_run_with_another_setting_is_refused_and_left_as_it_was(tmp_path):
     with opened(tmp_path):
-        pass
+        save_checkpoint(tmp_path, toy_state(), keep=1)
     other = {"stage": "1", "config": {"size_px": 32, "train": {"seed": 1, "log_every": 10}}}
     with pytest.raises(UserError, match="other settings") as caught, opened(tmp_path, other):
         pass
@@ -61,6 +61,14 @@ def test_a_continued_run_with_another_setting_is_refused_and_left_as_it_was(tmp_
     assert caught.value.exit_code == 2
     assert load_run(tmp_path).request == REQUEST
     assert load_run(tmp_path).status == "done"
+
+
+def test_before_its_first_checkpoint_a_run_takes_any_settings(tmp_path):
+    with opened(tmp_path):
+        pass
+    other = {"stage": "1", "config": {"size_px": 32, "train": {"seed": 1, "log_every": 10}}}
+    with opened(tmp_path, other) as changes:
+        assert changes == ["config.size_px: was 64, now 32"]
 
 
 def test_a_folder_of_another_family_or_stage_is_refused(tmp_path):

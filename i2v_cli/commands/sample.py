@@ -1,0 +1,211 @@
+"""`i2v sample`: still images to videos."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from i2v_cli import names, options
+from i2v_cli.console import Outcome, short
+from i2v_cli.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from i2v_cli.jobs import Input, Plan
+    from i2v_cli.presets import Given, Texts
+
+Images = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image",
+        metavar="FILE",
+        help="still image, or a folder of them; may be given several times",
+        rich_help_panel=options.INPUT,
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="trained model: the name or folder of a run",
+        rich_help_panel=options.MODEL,
+    ),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames", metavar="N", help="frames per video (16)", rich_help_panel=options.OUTPUT
+    ),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(
+        "--fps", metavar="N", help="frames per second (8)", rich_help_panel=options.OUTPUT
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="where to write (RUN/samples/TIME)",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+MoreImages = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE | FILE]...",
+        help="settings by name, such as seed=7; or more images",
+        rich_help_panel=options.SETTINGS,
+    ),
+]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def run(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn")],
+    arguments: MoreImages = None,
+    run: RunName = None,
+    image: Images = None,
+    num: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="videos per image (6)", rich_help_panel=options.OUTPUT),
+    ] = None,
+    frames: Frames = None,
+    fps: Fps = None,
+    out: Out = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="scale of the random part (1); less is calmer",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    config_file: options.ConfigFile = None,
+    preset: options.Preset = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+) -> Outcome:
+    """Animate still images with a trained model
+
+    i2v sample cinn --run cinn-stage2-demo --image photo.jpg --num 6 --seed 1
+
+    Writes an mp4 and a gif per video, one picture of all, and meta.json. The same seed gives the
+    same frames.
+    """
+    from i2v_cli import runner
+
+    more_images, overrides = options.split_arguments(arguments)
+    given: Given = {
+        "num": ("--num", num),
+        "frames": ("--frames", frames),
+        "fps": ("--fps", fps),
+        "temperature": ("--temperature", temperature),
+        "seed": ("--seed", seed),
+        "device": ("--device", device),
+    }
+    planned = plan(
+        "sample",
+        family,
+        given,
+        run=run,
+        images=[*(image or ()), *more_images],
+        out=out,
+        overrides=overrides,
+        config_file=config_file,
+        preset=preset,
+    )
+    if dry_run:
+        return runner.dry_run(planned)
+    return outcome(planned, runner.carry_out(planned), run or "")
+
+
+def plan(
+    verb: str,
+    family: str,
+    given: Given,
+    *,
+    run: str | None,
+    images: list[str],
+    out: str | None = None,
+    overrides: Texts = (),
+    config_file: str | None = None,
+    preset: str | None = None,
+) -> Plan:
+    """The job of a verb that animates images with a run: sample or transfer."""
+    from i2v_cli import presets, run_folders
+    from i2v_cli.jobs import Plan
+
+    row = names.choose("family", family, FAMILIES)
+    if verb not in row.verbs:
+        able = {name: each for name, each in FAMILIES.items() if verb in each.verbs}
+        raise names.not_built(f"'i2v {verb} {family}'", [n for n, e in able.items() if e.is_built])
+    target = row.target(verb)
+    model = presets.find_class(target.request)
+    found = run_folders.find_of_family(run, family) if run else None
+    samples_dir = found.path / "samples" if found else Path.cwd() / "samples"
+    default_out = samples_dir / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
+    image_paths = [path for text in images for path in _images(text)]
+    layers = presets.stack(
+        model,
+        defaults={"out_dir": str(default_out)},
+        preset=preset,
+        presets_of=verb,
+        config_file=config_file,
+        overrides=overrides,
+        options={
+            **options.that_matter(model, given),
+            "run_dir": ("--run", str(found.path) if found else None),
+            "images": ("--image", [str(path) for path in image_paths] or None),
+            "out_dir": ("--out", options.absolute(out)),
+        },
+    )
+    request = presets.resolve(model, layers, who=family)
+    chosen = request.model_dump()
+    if found:
+        run_folders.require_last_stage(found, row)
+        run_folders.require_checkpoint(found)
+    return Plan(
+        verb=verb,
+        title=f"{verb} {family}, run {chosen['run_dir'].name}",
+        target=target,
+        request=request,
+        inputs=tuple(_inputs(chosen)),
+        outputs={"videos": chosen["out_dir"]},
+    )
+
+
+def outcome(planned: Plan, result: dict[str, object], run: str) -> Outcome:
+    """The end of a job that made videos."""
+    folder = planned.outputs["videos"]
+    return Outcome(
+        result={**result, "out_dir": str(folder)},
+        lines=[short(folder)],
+        next_command=f"i2v report {run}" if run else None,
+    )
+
+
+def _images(text: str) -> list[Path]:
+    path = Path(text).expanduser().absolute()
+    if not path.is_dir():
+        return [path]
+    from pipelines.files import natural_key
+
+    found = [each for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=lambda each: natural_key(each.name)) or [path / "*.png"]
+
+
+def _inputs(chosen: dict[str, object]) -> list[Input]:
+    from i2v_cli.jobs import Input
+
+    paths = [("image", path) for path in chosen["images"]]  # type: ignore[attr-defined]
+    if "source" in chosen:
+        paths.append(("source video", chosen["source"]))
+    return [Input(f"{what} '{path.name}'", path) for what, path in paths]

@@ -1,0 +1,403 @@
+"""Training of the three stages (spec: cinn, 3): what each stage is made of, and its step.
+
+The arithmetic of a step is in steps.py, the loop in pipelines.training.loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.cinn import preview, sample
+from pipelines.cinn.augment import augment, draw_augmentation
+from pipelines.cinn.config import AugmentConfig, TrainRequest
+from pipelines.cinn.encoder import sample_code
+from pipelines.cinn.frozen import FAMILY, INPUT_STAGES, input_run, keep_input, run_config
+from pipelines.cinn.inference import condition
+from pipelines.cinn.networks import build_autoencoder, build_flow, build_stage1
+from pipelines.cinn.steps import (
+    AutoencoderOptimizers,
+    Log,
+    Perceptual,
+    Stage1Optimizers,
+    autoencoder_step,
+    flow_step,
+    stage1_step,
+)
+from pipelines.cinn.validation import (
+    HeldOut,
+    as_clips,
+    validate_autoencoder,
+    validate_flow,
+    validate_stage1,
+)
+from pipelines.clips import training_batches
+from pipelines.events import EXIT_USAGE, UserError, Work
+from pipelines.features.perceptual import build_perceptual
+from pipelines.training.checkpoint import (
+    STATE_NAME,
+    WEIGHTS_NAME,
+    TrainState,
+    checkpoint_meta,
+    find_checkpoint,
+    list_checkpoints,
+    load_weights,
+    restore,
+    save_checkpoint,
+)
+from pipelines.training.data import TrainingData, open_training_data
+from pipelines.training.device import prepare_device
+from pipelines.training.generators import seeded_initialisation, torch_generator
+from pipelines.training.loop import train_to_next_save
+from pipelines.training.optim import (
+    Plateau,
+    build_adam,
+    exponential_rate,
+    set_learning_rate,
+    stepped_rate,
+)
+from pipelines.training.run_folder import load_run, open_run, require_checkpoint
+
+_MODEL = ("config.data.*", "config.train.seed", "config.perceptual.*", "config.stage1.size_px")
+_FIXED = {
+    "1": (*_MODEL, "config.stage1.*"),
+    "ae": (*_MODEL, "config.ae.*"),
+    "2": (*_MODEL, "config.stage1.*", "config.ae.*", "config.stage2.*"),
+}
+"""Settings that a continued training of a stage must keep ..."""
+_FREE = ("*.epochs", "*.optimizer.*", "*.weight_*", "*_decay", "*.decay_*", "*.plateau_*")
+"""... but for these, which only decide how it goes on."""
+
+_SMALLEST_RATE = 1e-8
+
+
+def train(request: TrainRequest, work: Work) -> dict[str, Any]:
+    """Train a stage into request.run_dir, or go on with what is there."""
+    stages = {"1": _train_stage1, "ae": _train_autoencoder, "2": _train_flow}
+    request = _resolved(request)
+    device = prepare_device(request.config.train.device, threads=request.config.train.threads)
+    with open_run(
+        request.run_dir,
+        family=FAMILY,
+        stage=request.stage,
+        request=request.model_dump(mode="json"),
+        fixed=_FIXED[request.stage],
+        free=_FREE,
+    ) as changes:
+        for change in changes:
+            work.log(f"changed since the last time: {change}")
+        return stages[request.stage](request, device, work)
+
+
+def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
+    """Video autoencoder: encoder and decoder against two discriminators."""
+    config = request.config.stage1
+    data = _open_data(request, config.augment, config.num_frames + 1, config.clips_per_video, work)
+    with seeded_initialisation(request.config.train.seed, "stage 1"):
+        networks = build_stage1(config)
+    for network in vars(networks).values():
+        network.to(device)
+    optimizers = Stage1Optimizers(
+        generator=build_adam([networks.encoder, networks.decoder], config.optimizer),
+        temporal=build_adam([networks.temporal_discriminator], config.optimizer),
+        patch=build_adam([networks.patch_discriminator], config.optimizer),
+    )
+    state = TrainState(dict(vars(networks)), dict(vars(optimizers)), _generators(request))
+    training = _Training(request, data, state, config.batch_size, config.epochs, device, work)
+    perceptual = _perceptual(request, device)
+    held_out = training.held_out(config.num_frames + 1)
+
+    def step(frames: Tensor) -> Log:
+        epoch = training.epoch
+        rate, decay = config.optimizer.learning_rate, config.learning_rate_decay
+        set_learning_rate(optimizers.generator, exponential_rate(rate, decay=decay, epoch=epoch))
+        # as published, the discriminators' rates start to fall when their training starts
+        late_rate = exponential_rate(rate, decay=decay, epoch=epoch - config.warmup_epochs)
+        set_learning_rate(optimizers.temporal, late_rate)
+        set_learning_rate(optimizers.patch, late_rate)
+        return stage1_step(
+            networks,
+            optimizers,
+            training.augmented(frames, config.augment),
+            config=config,
+            adversarial=epoch >= config.warmup_epochs,
+            perceptual=perceptual,
+            generator=state.generators["step"],
+            log_quality=training.is_logged_step,
+        )
+
+    def validate() -> dict[str, float]:
+        return validate_stage1(networks, held_out, perceptual)
+
+    if training.run(step, validate):
+        preview.write_reconstructions(request.run_dir, networks, held_out, work)
+    return training.result()
+
+
+def _train_autoencoder(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
+    """Image autoencoder, whose encoder's embedding will condition the flow."""
+    config = request.config.ae
+    data = _open_data(request, config.augment, 1, config.images_per_video, work)
+    with seeded_initialisation(request.config.train.seed, "stage ae"):
+        networks = build_autoencoder(config, request.config.stage1.size_px)
+    for network in vars(networks).values():
+        network.to(device)
+    optimizers = AutoencoderOptimizers(
+        autoencoder=build_adam([networks.encoder, networks.decoder], config.optimizer),
+        discriminator=build_adam([networks.discriminator], config.optimizer),
+    )
+    state = TrainState(
+        dict(vars(networks)), dict(vars(optimizers)), _generators(request), asdict(Plateau())
+    )
+    training = _Training(request, data, state, config.batch_size, config.epochs, device, work)
+    perceptual = _perceptual(request, device)
+    held_out = training.held_out(1)
+
+    def step(frames: Tensor) -> Log:
+        plateau = Plateau(**state.scalars)
+        rate = max(config.optimizer.learning_rate * plateau.scale, _SMALLEST_RATE)
+        for optimizer in vars(optimizers).values():
+            set_learning_rate(optimizer, rate)
+        log = autoencoder_step(
+            networks,
+            optimizers,
+            training.augmented(frames, config.augment)[:, 0],
+            config=config,
+            adversarial=training.epoch >= config.warmup_epochs,
+            perceptual=perceptual,
+        )
+        if training.ends_epoch:  # as published, judged by the last batch of the epoch alone
+            error, factor = float(log["reconstruction"]), config.plateau_factor
+            plateau = plateau.after_epoch(error, factor=factor, patience=config.plateau_patience)
+            state.scalars = asdict(plateau)
+        return log
+
+    def validate() -> dict[str, float]:
+        return validate_autoencoder(networks, held_out, perceptual)
+
+    if training.run(step, validate):
+        preview.write_images(request.run_dir, networks, held_out, work)
+    return training.result()
+
+
+def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
+    """Flow between the motion codes of the frozen stage 1 and residuals."""
+    config, stage1 = request.config.stage2, request.config.stage1
+    _refuse_control(config.is_controlled)
+    data = _open_data(request, config.augment, stage1.num_frames + 1, config.clips_per_video, work)
+    encoder, embedder = sample.load_inputs(request.config, _kept_inputs(request, work), device)
+    with seeded_initialisation(request.config.train.seed, "stage 2"):
+        flow = build_flow(config, stage1.code_size, request.config.ae.embedding_size).to(device)
+    optimizer = build_adam([flow], config.optimizer)
+    state = TrainState({"flow": flow}, {"flow": optimizer}, _generators(request))
+    training = _Training(request, data, state, config.batch_size, config.epochs, device, work)
+    held_out = training.held_out(stage1.num_frames + 1)
+
+    def step(frames: Tensor) -> Log:
+        rate = stepped_rate(
+            config.optimizer.learning_rate,
+            factor=config.decay_factor,
+            every_epochs=config.decay_every_epochs,
+            epoch=training.epoch,
+        )
+        set_learning_rate(optimizer, rate)
+        clip = training.augmented(frames, config.augment)
+        with torch.no_grad():
+            mean, log_variance = encoder(clip[:, 1:])
+            noise = torch.randn(mean.shape, generator=state.generators["step"]).to(mean)
+            code = sample_code(mean, log_variance, noise)
+            embedding = condition(embedder, clip[:, 0])
+        return flow_step(flow, optimizer, code, embedding, generator=state.generators["reference"])
+
+    def validate() -> dict[str, float]:
+        return validate_flow(flow, encoder, embedder, held_out)
+
+    if training.run(step, validate):
+        model = sample.load(request.run_dir, device, warn=work.warning).model
+        preview.write_samples(request.run_dir, model, held_out, work)
+    return training.result()
+
+
+@dataclass
+class _Training:
+    """A stage being trained: where it stands, and the way to its end."""
+
+    request: TrainRequest
+    data: TrainingData
+    state: TrainState
+    batch_size: int
+    epochs: int
+    device: torch.device
+    work: Work
+
+    def __post_init__(self) -> None:
+        self._start()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all: the epochs' clips in batches, the last one filled up."""
+        steps = math.ceil(self.epochs * self.data.sampler.clips_per_epoch / self.batch_size)
+        return min(steps, self.request.max_steps or steps)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the step at hand begins in, from 0."""
+        return self.data.sampler.epoch_at(self.state.step * self.batch_size)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the step at hand takes the last clip of its epoch."""
+        return self.data.sampler.epoch_at((self.state.step + 1) * self.batch_size) > self.epoch
+
+    @property
+    def is_logged_step(self) -> bool:
+        """Whether the scalars are recorded after the step at hand."""
+        return (self.state.step + 1) % self.request.config.train.log_every == 0
+
+    def held_out(self, num_frames: int) -> HeldOut:
+        """The held-out clips, as this stage sees them."""
+        config = self.request.config
+        return HeldOut(self.data, num_frames, config.stage1.size_px, self.device, config.train.seed)
+
+    def augmented(self, frames: Tensor, config: AugmentConfig) -> Tensor:
+        """Augmented clips B T 3 S S in [-1, 1] from stored ones, uint8 B T H W C."""
+        draws = draw_augmentation(config, len(frames), self.state.generators["augmentation"])
+        return augment(as_clips(frames), self.request.config.stage1.size_px, config, draws)
+
+    def run(
+        self, step: Callable[[Tensor], Log], validate: Callable[[], Mapping[str, float]]
+    ) -> bool:
+        """Train to the end; validate and save on the way. False when nothing was left to do."""
+        state, settings, work = self.state, self.request.config.train, self.work
+        if state.step >= self.total_steps:
+            work.log(f"already trained for {state.step} steps: nothing to do")
+            return False
+        batches = training_batches(
+            self.data.videos,
+            self.data.sampler,
+            batch_size=self.batch_size,
+            first_batch=state.step,
+        )
+        with work.stops_at_boundaries(), closing(batches):
+            while state.step < self.total_steps and not work.stopping:
+                train_to_next_save(
+                    state,
+                    batches,
+                    step,
+                    settings=settings,
+                    total_steps=self.total_steps,
+                    device=self.device,
+                    work=work,
+                )
+                found = {} if work.stopping else validate()
+                if found:
+                    work.metric(state.step, found)
+                about = {"epoch": self.epoch, "validation": found}
+                folder = save_checkpoint(
+                    self.request.run_dir, state, keep=settings.keep, about=about
+                )
+                work.artifact(folder, "checkpoint")
+        return True
+
+    def result(self) -> dict[str, Any]:
+        """What the job reports."""
+        newest = list_checkpoints(self.request.run_dir)[0]
+        return {
+            "run": str(self.request.run_dir),
+            "family": FAMILY,
+            "stage": self.request.stage,
+            "step": self.state.step,
+            "checkpoint": str(newest),
+            "validation": checkpoint_meta(newest)["validation"],
+        }
+
+    def _start(self) -> None:
+        """Go on from the newest sound checkpoint, or begin, maybe with the weights of init_run."""
+        request, state, work = self.request, self.state, self.work
+        files = (WEIGHTS_NAME, STATE_NAME)
+        found = find_checkpoint(request.run_dir, files=files, warn=work.warning)
+        if found:
+            restore(found, state)
+            work.log(f"going on from step {state.step}")
+        elif request.init_run:
+            run = load_run(request.init_run, family=FAMILY, stage=request.stage)
+            load_weights(require_checkpoint(run, warn=work.warning), state.modules)
+            work.log(f"starting from the weights of {run.path}")
+        size = sum(p.numel() for each in state.modules.values() for p in each.parameters())
+        work.log(
+            f"stage {request.stage} on {self.device}: {size / 1e6:,.1f} M parameters, "
+            f"{self.data.sampler.clips_per_epoch} clips per epoch, {self.total_steps} steps of "
+            f"{self.batch_size}"
+        )
+
+
+def _resolved(request: TrainRequest) -> TrainRequest:
+    """With the settings of the earlier stages, which stage 2 takes as they were trained."""
+    if request.stage != "2":
+        return request
+    stage1 = run_config(input_run(request.run_dir, "stage1", request.stage1_run)).stage1
+    other = run_config(input_run(request.run_dir, "ae", request.ae_run))
+    if other.stage1.size_px != stage1.size_px:
+        raise UserError(
+            "the two earlier stages were trained for frames of different sizes",
+            {
+                "stage 1": f"{stage1.size_px} px, {request.stage1_run}",
+                "stage ae": f"{other.stage1.size_px} px, {request.ae_run}",
+                "to fix": f"train stage ae with stage1.size_px={stage1.size_px}",
+            },
+            EXIT_USAGE,
+        )
+    config = request.config.model_copy(update={"stage1": stage1, "ae": other.ae})
+    return request.model_copy(update={"config": config})
+
+
+def _kept_inputs(request: TrainRequest, work: Work) -> dict[str, Path]:
+    """The checkpoints of the earlier stages, copied into the run folder when it is new."""
+    kept = {}
+    for name in INPUT_STAGES:
+        source = input_run(request.run_dir, name, getattr(request, f"{name}_run"))
+        kept[name] = keep_input(request.run_dir, name, source, warn=work.warning)
+        work.log(f"built on {kept[name].relative_to(request.run_dir)}")
+    return kept
+
+
+def _open_data(
+    request: TrainRequest, augmentation: AugmentConfig, num_frames: int, repeats: int, work: Work
+) -> TrainingData:
+    size_px = request.config.stage1.size_px
+    return open_training_data(
+        request.data_root,
+        request.config.data,
+        sizes_px=(size_px, size_px + augmentation.crop_margin_px),
+        num_frames=num_frames,
+        repeats=repeats,
+        seed=request.config.train.seed,
+        work=work,
+    )
+
+
+def _generators(request: TrainRequest) -> dict[str, torch.Generator]:
+    """One per meaning, on the CPU: the draws are then the same on every device."""
+    meanings = ("augmentation", "step", "reference")
+    return {each: torch_generator(request.config.train.seed, each) for each in meanings}
+
+
+def _perceptual(request: TrainRequest, device: torch.device) -> Perceptual:
+    backbone = request.config.perceptual.backbone
+    return build_perceptual(backbone, weights_dir=request.data_root / "weights").to(device)
+
+
+def _refuse_control(is_controlled: bool) -> None:
+    if is_controlled:
+        raise UserError(
+            "a flow with endpoint control cannot be trained by this version",
+            {"to fix": "leave out stage2.is_controlled"},
+            EXIT_USAGE,
+        )

@@ -1,0 +1,385 @@
+"""`i2v extract-frames`: from a raw folder to a prepared variant (pipelines.io.packed).
+
+Work goes on in `<variant>.tmp`: processes make parts, this process packs them in order. Killed at
+any moment and started again, it ends with the same bytes. A finished variant is not made again
+unless what it was made from has changed; then the new one replaces it when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines.datasets.base import SPLITS, Rejected
+from pipelines.datasets.config import ExtractRequest
+from pipelines.datasets.extraction import Part, Task, extract, is_complete, reject
+from pipelines.datasets.frame_images import write_frame_images
+from pipelines.datasets.inventory import Inventory, estimate_bytes, take_inventory
+from pipelines.datasets.processes import run
+from pipelines.datasets.splits import assign, group_of
+from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
+from pipelines.files import folder_lock, read_json, write_json, write_text
+from pipelines.io.fitting import FILTER
+from pipelines.io.packed import FORMAT_VERSION, PackedVideos
+from pipelines.io.packing import PackWriter, Row
+
+TASK = "extract frames"
+SPARE_BYTES = 64 * 2**20
+
+
+def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
+    """Prepare a dataset. The result names the variant folder, what is in it, what was left out.
+
+    Raises UserError with exit code 4 when there is nothing to prepare, 2 when a variant of this
+    name was made otherwise, 1 when the disk is too small.
+    """
+    raw = request.source or request.data_root / request.name / "raw"
+    variant_dir = request.data_root / request.name / "prepared" / request.variant_name()
+    done = _done(variant_dir)
+    try:
+        inventory = take_inventory(raw, request.kind)
+    except UserError:
+        if done and done["settings"] == request.settings() and not request.rebuild:
+            work.log(f"already prepared: {variant_dir.name} (the raw folder is gone)")
+            return _result(request, variant_dir, work, is_new=False)
+        raise
+    plan = {
+        "version": FORMAT_VERSION,
+        "source": str(raw),
+        "settings": request.settings(),
+        "inputs": inventory.state,
+    }
+    if done and not request.rebuild and _is_same(done, plan):
+        work.log(f"already prepared: {variant_dir.name}; nothing to do")
+        return _result(request, variant_dir, work, is_new=False)
+    if done and not request.rebuild:
+        _check_may_replace(request, done, plan)
+        work.log(f"the files in {raw.name} have changed: preparing {variant_dir.name} again")
+    _prepare(request, inventory, plan, variant_dir, work)
+    return _result(request, variant_dir, work, is_new=True)
+
+
+def _prepare(
+    request: ExtractRequest,
+    inventory: Inventory,
+    plan: Mapping[str, object],
+    variant_dir: Path,
+    work: Work,
+) -> None:
+    building = variant_dir.with_name(f"{variant_dir.name}.tmp")
+    building.mkdir(parents=True, exist_ok=True)
+    with folder_lock(building) as is_ours:
+        if not is_ours:
+            raise UserError(
+                f"{variant_dir.name} is being prepared by another process",
+                {"folder": building, "to fix": "wait for it, or give another --variant"},
+            )
+        is_packed = _done(building) == plan
+        if not is_packed:
+            _begin(building, plan)
+            _check_space(request, inventory, building, work)
+            channels = 1 if request.grey else 3
+            with PackWriter(building, size_px=request.size_px, channels=channels) as writer:
+                _pack(request, inventory, writer, work)
+                _finish(request, inventory, writer)
+            os.replace(building / "plan.json", building / "done.json")
+        _publish(building, variant_dir)
+
+
+def _done(folder: Path) -> dict[str, Any] | None:
+    path = folder / "done.json"
+    return dict(read_json(path)) if path.exists() else None
+
+
+def _is_same(done: Mapping[str, object], plan: Mapping[str, object]) -> bool:
+    """Equal, wherever the raw folder lies now."""
+    return {**done, "source": ""} == {**plan, "source": ""}
+
+
+def _check_may_replace(
+    request: ExtractRequest, done: Mapping[str, Any], plan: Mapping[str, Any]
+) -> None:
+    """Files that changed are taken up; other settings or another folder may be a mistake."""
+    old, new = done["settings"], plan["settings"]
+    changed = [
+        f"{key}: {old.get(key)} before, {new[key]} now" for key in new if old.get(key) != new[key]
+    ]
+    if changed:
+        raise UserError(
+            f"variant '{request.variant_name()}' of '{request.name}' was made with other settings",
+            {
+                **{f"changed {number}": text for number, text in enumerate(changed, 1)},
+                "to fix": "give another --variant, or --rebuild to replace it when complete",
+            },
+            EXIT_USAGE,
+        )
+    if done["source"] != plan["source"]:
+        raise UserError(
+            f"dataset '{request.name}' was made from another folder",
+            {
+                "made from": done["source"],
+                "asked for": plan["source"],
+                "to fix": "give another --name, or --rebuild to replace it when complete",
+            },
+            EXIT_USAGE,
+        )
+
+
+def _begin(building: Path, plan: Mapping[str, object]) -> None:
+    """Keep what an interrupted run with the same plan has left; clear anything else."""
+    path = building / "plan.json"
+    if path.exists() and read_json(path) == plan:
+        return
+    for each in building.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        elif each.name != ".lock":
+            each.unlink()
+    write_json(path, plan)
+
+
+def _check_space(request: ExtractRequest, inventory: Inventory, building: Path, work: Work) -> None:
+    needed = estimate_bytes(inventory, request)
+    work.log(f"{len(inventory.videos):,} videos, about {_size(needed)} of frames")
+    used = sum(path.stat().st_size for path in building.rglob("*") if path.is_file())
+    free = shutil.disk_usage(building).free + used
+    if needed + SPARE_BYTES > free:
+        raise UserError(
+            "not enough disk space for the prepared frames",
+            {
+                "folder": building.parent,
+                "needs": f"about {_size(needed)}",
+                "free": _size(free),
+                "to fix": "free some space, or lower --size, or give a --stride",
+            },
+        )
+
+
+def _pack(request: ExtractRequest, inventory: Inventory, writer: PackWriter, work: Work) -> None:
+    """Make and pack what is not packed yet."""
+    num_packed, total = len(writer.entries), len(inventory.videos)
+    if num_packed:
+        work.log(f"going on after {num_packed:,} of {total:,} videos")
+    tasks = [
+        Task(number, video, request, writer.folder / "parts" / f"{number:07d}")
+        for number, video in enumerate(inventory.videos)
+    ]
+    meter = _Meter(work, inventory.sizes)
+    for task in tasks[:num_packed]:
+        meter.finish(task)
+    to_do = []
+    for task in tasks[num_packed:]:
+        if _is_made(task):
+            meter.finish(task)
+        else:
+            to_do.append(task)
+    _pack_ready(tasks, writer, inventory)
+    jobs = min(request.jobs, max(1, len(to_do)))
+    with closing(run(extract, to_do, jobs=jobs, on_progress=meter.advance)) as ended:
+        for news in ended:
+            if news.crash:
+                reject(news.task, "unreadable", news.crash)
+            meter.finish(news.task)
+            _pack_ready(tasks, writer, inventory)
+
+
+def _is_made(task: Task) -> bool:
+    if is_complete(task.part_dir):
+        return True
+    shutil.rmtree(task.part_dir, ignore_errors=True)
+    return False
+
+
+def _pack_ready(tasks: list[Task], writer: PackWriter, inventory: Inventory) -> None:
+    """Pack parts as long as the next one in order is there."""
+    while len(writer.entries) < len(tasks):
+        task = tasks[len(writer.entries)]
+        if not is_complete(task.part_dir):
+            return
+        writer.commit(_pack_part(task, writer, inventory))
+        shutil.rmtree(task.part_dir)
+
+
+def _pack_part(task: Task, writer: PackWriter, inventory: Inventory) -> dict[str, Any]:
+    video, part = task.video, Part(task.part_dir, task.request)
+    source = inventory.source(video.path)
+    rows: list[Row] = []
+    rejected = [
+        Rejected(video.id + suffix, source, reason, detail)
+        for suffix, reason, detail in part.rejected
+    ]
+    for piece in part.pieces:
+        row = {
+            "id": video.id + piece.suffix,
+            "source": source,
+            "group": group_of(video.id, video.group, task.request.group_regex),
+            "split": piece.split or video.split,
+            "fps": part.fps,
+            "original_size": part.original_size,
+            "labels": {**video.labels, **part.labels},
+        }
+        frames, flow, extra = part.frames(piece), part.flow(piece), part.extra(piece)
+        try:
+            rows.append(writer.add(row, frames, flow=flow, extra=extra))
+        except ValueError as problem:
+            rejected.append(Rejected(str(row["id"]), source, "unlike the others", str(problem)))
+    return {"rows": rows, "rejected": [asdict(each) for each in rejected]}
+
+
+def _finish(request: ExtractRequest, inventory: Inventory, writer: PackWriter) -> None:
+    """Decide the splits and write the index; index.json is the last file."""
+    rows = [row for entry in writer.entries for row in entry["rows"]]
+    rejected = [each for entry in writer.entries for each in entry["rejected"]]
+    for each in inventory.rejected:
+        rejected.append(asdict(each) | {"source": inventory.source(each.source)})
+    if not rows:
+        shutil.rmtree(writer.folder)
+        raise _nothing_usable(inventory.raw, rejected)
+    by = "group" if request.split_by == "group" else "source"
+    free = [(row["id"], row[by]) for row in rows if row["split"] is None]
+    drawn = assign(free, request.split, seed=request.seed) if free else {}
+    rows = [row | {"split": row["split"] or drawn[row["id"]]} for row in rows]
+    lines = (json.dumps(each) + "\n" for each in rejected)
+    write_text(writer.folder / "rejected.jsonl", "".join(lines))
+    facts = {
+        "dataset": request.name,
+        "variant": request.variant_name(),
+        "kind": request.kind,
+        "fit": request.fit,
+        "filter": FILTER,
+        "fps": request.fps,
+        "stride": request.stride,
+        "options": request.settings(),
+        "source": {
+            "num_videos": len(inventory.videos),
+            "bytes": sum(inventory.sizes),
+            "manifest": inventory.manifest,
+        },
+        "num_rejected": len(rejected),
+    }
+    writer.finish(rows, facts)
+
+
+def _nothing_usable(raw: Path, rejected: list[dict[str, str]]) -> UserError:
+    counts = Counter(each["reason"] for each in rejected)
+    details = {f"{each['id']}"[:40]: f"{each['reason']}: {each['detail']}" for each in rejected[:3]}
+    if len(rejected) > 3:
+        details["in all"] = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    remedies = {
+        "too short": "record longer videos, or lower --min-frames",
+        "static": "lower --drop-static",
+        "damaged": "get the files again, or give --keep-damaged",
+        "not listed": "correct the lists train.txt, val.txt, test.txt",
+    }
+    most = counts.most_common(1)[0][0] if counts else ""
+    remedy = remedies.get(most, "give a folder of videos that play")
+    return UserError(
+        f"no usable video in '{raw.name}'", {**details, "to fix": remedy}, EXIT_NO_DATA
+    )
+
+
+def _publish(building: Path, variant_dir: Path) -> None:
+    """Give the finished folder its name; an older one goes only then."""
+    shutil.rmtree(building / "parts", ignore_errors=True)
+    (building / "journal.jsonl").unlink(missing_ok=True)
+    if variant_dir.exists():
+        old = Path(tempfile.mkdtemp(dir=variant_dir.parent, prefix=f".{variant_dir.name}.old-"))
+        os.replace(variant_dir, old / variant_dir.name)
+    os.replace(building, variant_dir)
+    for old in variant_dir.parent.glob(f".{variant_dir.name}.old-*"):
+        shutil.rmtree(old)
+
+
+def _result(
+    request: ExtractRequest, variant_dir: Path, work: Work, *, is_new: bool
+) -> dict[str, Any]:
+    packed = PackedVideos(variant_dir)
+    splits = packed.index["splits"]
+    text = (variant_dir / "rejected.jsonl").read_text(encoding="utf-8")
+    reasons = Counter(json.loads(line)["reason"] for line in text.splitlines())
+    if is_new:
+        _tell(packed, reasons, variant_dir / "rejected.jsonl", work)
+    result = {
+        "variant_dir": str(variant_dir),
+        "is_new": is_new,
+        "num_videos": packed.index["num_videos"],
+        "num_frames": packed.index["num_frames"],
+        "splits": splits,
+        "bytes": sum(file["bytes"] for file in packed.index["files"].values()),
+        "rejected": dict(reasons),
+        "rejected_path": str(variant_dir / "rejected.jsonl"),
+    }
+    if request.write_images:
+        images_dir = request.data_root / request.name / "frames" / variant_dir.name
+        write_frame_images(variant_dir, images_dir, jobs=request.jobs, work=work)
+        result["images_dir"] = str(images_dir)
+    work.artifact(variant_dir, "prepared frames")
+    return result
+
+
+def _tell(packed: PackedVideos, reasons: Mapping[str, int], listed_in: Path, work: Work) -> None:
+    """Say what was made and what was not."""
+    index = packed.index
+    parts = ", ".join(f"{name} {index['splits'][name]['videos']:,}" for name in SPLITS)
+    size = _size(sum(file["bytes"] for file in index["files"].values()))
+    work.log(f"{index['num_videos']:,} videos ({parts}), {index['num_frames']:,} frames, {size}")
+    if reasons:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        work.warning(f"{sum(reasons.values()):,} left out ({counts}): see {listed_in}")
+    asked = dict(zip(SPLITS, index["options"]["split"], strict=True))
+    empty = [name for name in SPLITS if asked[name] > 0 and not index["splits"][name]["videos"]]
+    if empty:
+        hint = (
+            "" if index["options"]["split_by"] == "time" else "; --split-by time cuts every video"
+        )
+        work.warning(f"no video is left for {' and '.join(empty)}{hint}")
+    groups: dict[str, set[str]] = {}
+    for row in packed.rows if index["options"]["split_by"] == "group" else ():
+        groups.setdefault(row.group, set()).add(row.split)
+    straddling = [group for group, splits in groups.items() if len(splits) > 1]
+    if straddling:
+        work.warning(
+            f"{len(straddling):,} groups are in several of the dataset's own splits,"
+            f" such as '{straddling[0]}'"
+        )
+
+
+class _Meter:
+    """Progress over videos of very different lengths, in megabytes of raw data."""
+
+    def __init__(self, work: Work, sizes: Sequence[int]) -> None:
+        self._work, self._sizes = work, sizes
+        self._parts: dict[int, float] = {}
+        self._done, self._num_open = 0.0, len(sizes)
+
+    def advance(self, task: Task, part: float) -> None:
+        """Note how much of a task's video is done; files may be read back and forth."""
+        before = self._parts.get(task.number, 0.0)
+        self._parts[task.number] = max(before, min(part, 0.99))
+        self._show((self._parts[task.number] - before) * self._sizes[task.number])
+
+    def finish(self, task: Task) -> None:
+        """Note that a task's video is done."""
+        before = self._parts.pop(task.number, 0.0)
+        self._num_open -= 1
+        self._show((1.0 - before) * self._sizes[task.number])
+
+    def _show(self, gained: float) -> None:
+        self._done += gained
+        total = sum(self._sizes) / 1e6
+        self._work.progress(TASK, self._done / 1e6 if self._num_open else total, total, "MB")
+
+
+def _size(num_bytes: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes} bytes"

@@ -1,0 +1,1 @@
+"""Tests of isolated environments, made from tiny wheels with no network."""
