@@ -98,7 +98,7 @@ class PlainDisplay:
             text += f", {duration_text(now - start_time)}"
         elif total and done > start_done:
             left_s = (now - start_time) / (done - start_done) * (total - done)
-            text += f" ({done / total:.0%}), {duration_text(left_s)} left"
+            text += f" ({done / total:.0%}), {remaining_text(left_s)}"
         console.say(text)
 
     def _is_due(self, what: str) -> bool:
@@ -236,15 +236,20 @@ def metrics_text(values: Mapping[str, float | None], *, separator: str) -> str:
 
 def duration_text(seconds: float) -> str:
     """'0.8 s', '41 s', '3 min 20 s' or '2 h 05 min'."""
-    if seconds < 10 and isinstance(seconds, float):
+    if seconds < 9.95 and isinstance(seconds, float):
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest_s = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest_s:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def remaining_text(seconds: float) -> str:
+    """'5 s left', in whole seconds: it is a guess."""
+    return f"{duration_text(max(1, round(seconds)))} left"
 
 
 def _show_line(event: Event) -> None:
@@ -279,7 +284,7 @@ def _make_bars(rich_console: Any) -> Any:
             if task.speed and task.fields.get("unit") not in ("B", "bytes"):
                 parts.append(f"{task.speed:.3g}/s")
             if task.time_remaining is not None:
-                parts.append(f"{duration_text(max(1, round(task.time_remaining)))} left")
+                parts.append(f"{remaining_text(task.time_remaining)}")
             return Text("  ".join(parts), style="cyan")
 
     return Progress(

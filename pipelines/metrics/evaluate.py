@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import files
 from pipelines.events import EXIT_USAGE, UserError, Work
 from pipelines.features.embedded import PooledFrames, UnitMaps
 from pipelines.io.sample_folders import SampleFolder, SampleVideo
-from pipelines.metrics import diversity, frechet_embedded
+from pipelines.metrics import diversity, frechet_embedded, record
 from pipelines.metrics.config import EvalRequest
-from pipelines.metrics.result import COLUMNS, MetricResult
+from pipelines.metrics.result import MetricResult
 from pipelines.metrics.scenes import Clip, Conditions, Extractor, Metric, Scene
 from pipelines.metrics.sources import (
     Decoder,
@@ -38,6 +36,8 @@ EXTRACTORS: Mapping[str, Callable[[torch.device], Extractor]] = {
     diversity.FEATURES: UnitMaps,
 }
 
+_CPU = torch.device("cpu")
+
 
 def evaluate(request: EvalRequest, work: Work) -> dict[str, Any]:
     """Measure a folder of videos; write metrics.json; return a table and the numbers."""
@@ -50,30 +50,45 @@ def evaluate(request: EvalRequest, work: Work) -> dict[str, Any]:
         metrics.values(), prepare_device(request.device, threads=request.threads)
     )
     decoder = Decoder(request, sources)
-    total = sum(len(each.samples) + (each.real is not None) for each in scenes)
-    done = 0
-    for planned in scenes:
-        scene = _decode(planned, decoder, sources)
+    for scene in _decoded(scenes, decoder, sources, work):
         _show(scene, metrics.values(), extractors)
-        done += len(scene.samples) + (scene.real is not None)
-        work.progress("measure", done, total, "videos")
     frames, height, width, _ = decoder.shape
     conditions = Conditions(frames, (width, height), _settings(request, sources))
     results = collect(metrics.values(), conditions, extractors)
     for text in dict.fromkeys(text for each in results for text in each.warnings):
         work.warning(text)
-    return _report(request, sources, results, work)
+    found = record.evaluation(
+        request.label or sources.generated.path.name,
+        results,
+        source=sources.generated.path,
+        real=sources.real.path if sources.real else None,
+    )
+    if request.out_path:
+        record.save(request.out_path, found)
+        work.artifact(request.out_path, "metrics")
+    path = str(request.out_path) if request.out_path else None
+    return {**record.table(results), "metrics_path": path, **found}
 
 
-def measure(names: Sequence[str], scenes: Iterable[Scene]) -> list[MetricResult]:
-    """The same for scenes that are already decoded, all clips of one shape; on the CPU."""
+def measure(
+    names: Sequence[str],
+    scenes: Iterable[Scene],
+    *,
+    device: torch.device = _CPU,
+    settings: Mapping[str, str | float | bool] | None = None,
+) -> list[MetricResult]:
+    """The numbers of scenes that are decoded already, all clips of one shape.
+
+    settings: what else the numbers depend on, for their protocols.
+    """
     metrics = [load_metric(name) for name in names]
-    extractors = load_extractors(metrics, torch.device("cpu"))
+    extractors = load_extractors(metrics, device)
     shape: tuple[int, ...] = ()
     for scene in scenes:
         _show(scene, metrics, extractors)
         shape = next(each.frames.shape for each in (scene.real, *scene.samples) if each)
-    return collect(metrics, Conditions(shape[0], (shape[2], shape[1])), extractors)
+    frames, height, width, _ = shape
+    return collect(metrics, Conditions(frames, (width, height), settings or {}), extractors)
 
 
 def load_metric(name: str) -> Metric:
@@ -165,6 +180,17 @@ def _announce(sources: Sources, scenes: list[PlannedScene], work: Work) -> None:
         )
 
 
+def _decoded(
+    scenes: Sequence[PlannedScene], decoder: Decoder, sources: Sources, work: Work
+) -> Iterator[Scene]:
+    total = sum(len(each.samples) + (each.real is not None) for each in scenes)
+    done = 0
+    for planned in scenes:
+        yield _decode(planned, decoder, sources)
+        done += len(planned.samples) + (planned.real is not None)
+        work.progress("measure", done, total, "videos")
+
+
 def _decode(planned: PlannedScene, decoder: Decoder, sources: Sources) -> Scene:
     def clip(video: SampleVideo, folder: SampleFolder) -> Clip:
         return decoder.decode(video, folder)
@@ -187,43 +213,6 @@ def _settings(request: EvalRequest, sources: Sources) -> dict[str, str | float |
     if skips or (skips is None and sources.generated.includes_start_frame):
         settings["start frame"] = "left out"
     return settings
-
-
-def _report(
-    request: EvalRequest, sources: Sources, results: list[MetricResult], work: Work
-) -> dict[str, Any]:
-    label = request.label or sources.generated.path.name
-    record = {
-        "label": label,
-        "source": str(sources.generated.path),
-        "real": str(sources.real.path) if sources.real else None,
-        "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "results": [each.to_json() for each in results],
-    }
-    if request.out_path:
-        older = _older_evaluations(request) if request.out_path.exists() else []
-        kept = [each for each in older if each.get("label") != label]
-        files.write_json(request.out_path, {"version": 1, "evaluations": [*kept, record]})
-        work.artifact(request.out_path, "metrics")
-    return {
-        "columns": list(COLUMNS),
-        "rows": [each.row() for each in results],
-        "metrics_path": str(request.out_path) if request.out_path else None,
-        **record,
-    }
-
-
-def _older_evaluations(request: EvalRequest) -> list[dict[str, Any]]:
-    assert request.out_path is not None
-    try:
-        document = files.read_json(request.out_path)
-        evaluations: list[dict[str, Any]] = document["evaluations"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            "the metrics file that is there already cannot be read",
-            {"file": request.out_path, "reason": error, "to fix": "move it away, or name another"},
-        ) from error
-    return evaluations
 
 
 def _format(video: SampleVideo) -> str:

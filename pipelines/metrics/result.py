@@ -80,9 +80,6 @@ class MetricResult:
         return [self.metric, value, references, self.unit, str(self.protocol)]
 
 
-COLUMNS = ("metric", "value", "reference", "unit", "protocol")
-
-
 def short(value: float) -> str:
     """A number with four significant digits, without an exponent where that stays readable."""
     if value != 0 and not 1e-4 <= abs(value) < 1e6:

@@ -1,7 +1,7 @@
 """A checkout of the program whose heavy modules are stand-ins, and a way to type commands in it.
 
-The command line, the worker and every light module are the real ones; each command runs in a process
-of its own, with the interpreter of the tests adopted as every environment.
+The command line, the worker and every light module are the real ones; each command runs in a
+process of its own, with the interpreter of the tests adopted as every environment.
 """
 
 from __future__ import annotations

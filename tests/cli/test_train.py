@@ -65,9 +65,7 @@ def test_dry_run_shows_what_is_missing_and_makes_nothing(workplace: Workplace) -
     assert done.returncode == 0
     shown = done.stdout.splitlines()
     assert "# missing: prepared frames for dataset 'synthetic': data/synthetic/prepared" in shown
-    assert (
-        "# missing: trained run of stage ae to build on: runs/cinn-ae-demo/checkpoints" in shown
-    )
+    assert "# missing: trained run of stage ae to build on: runs/cinn-ae-demo/checkpoints" in shown
     assert "# writes: run folder: runs/cinn-stage2-demo" in shown
     assert yaml.safe_load(done.stdout)["stage"] == "2"
     assert not workplace.runs.exists()

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.cli.checkouts import Workplace
+from tests.cli.checkouts import Workplace, make_workplace
 
 
-@pytest.fixture
-def trained(workplace: Workplace) -> Workplace:
-    """A workplace with the three stages of a model."""
+@pytest.fixture(scope="module")
+def trained_once(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A workplace with the three stages of a model, for copies."""
+    workplace = make_workplace(checkout, tmp_path_factory.mktemp("trained") / "place")
     workplace.prepare()
     for stage in ("1", "ae", "2"):
         assert workplace.i2v("train", "cinn", "--stage", stage, "--preset", "demo").returncode == 0
     for name in ("b.png", "a 10.png", "a 9.png", "-x.png"):
         (workplace.place / name).touch()
     return workplace
+
+
+@pytest.fixture
+def trained(trained_once: Workplace, tmp_path: Path) -> Workplace:
+    """A workplace with the three stages of a model, to do anything with."""
+    shutil.copytree(trained_once.place, tmp_path / "place")
+    return Workplace(trained_once.checkout, tmp_path / "place")
 
 
 ENVELOPE = {"version", "verb", "status", "exit_code", "result", "error", "next"}

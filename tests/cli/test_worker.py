@@ -18,17 +18,15 @@ DOWNLOAD = ("download", "synthetic", "--kinds")
 def test_a_job_prints_its_result_and_the_next_command(workplace: Workplace) -> None:
     done = workplace.i2v(*DOWNLOAD, "fine")
     assert done.returncode == 0
-    assert done.stdout == f"{workplace.data / 'synthetic' / 'raw'}\n".replace(
-        f"{workplace.place}/", ""
-    )
-    assert done.stderr.splitlines() == [
-        "download synthetic",
-        "clips: 0/3 clips",
-        "clips: 3/3 clips, 0.0 s",
+    assert done.stdout == "data/synthetic/raw\n"
+    said = done.stderr.splitlines()
+    assert said[:2] == ["download synthetic", "clips: 0/3 clips"]
+    assert said[2].startswith("clips: 3/3 clips, ")
+    assert said[3:] == [
         "step 3: loss 0.25, bad not finite",
         "warning: look out",
         "next: i2v extract-frames synthetic",
-    ] or "clips: 3/3 clips" in done.stderr
+    ]
 
 
 def test_a_job_leaves_its_whole_record(workplace: Workplace) -> None:
@@ -89,9 +87,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_each_way_to_fail_has_its_exit_code_and_its_words(
-    kind: str, workplace: Workplace
-) -> None:
+def test_each_way_to_fail_has_its_exit_code_and_its_words(kind: str, workplace: Workplace) -> None:
     code, message, remedy = FAILURES[kind]
     done = workplace.i2v(*DOWNLOAD, kind)
     assert done.returncode == code, done.stderr

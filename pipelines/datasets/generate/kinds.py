@@ -37,7 +37,7 @@ class Kind:
     """A kind of clips. simulate: for those that answer pokes.
 
     id: part of every seed, never changes.  bytes_per_pixel: of a clip's file, per pixel and frame,
-    measured at 64 px and rounded up; larger clips take less.
+    measured at 64 and 128 px and rounded up.
     """
 
     id: int
@@ -49,15 +49,15 @@ class Kind:
 
 KINDS = {
     "fire": Kind(0, fire.generate, "flames", 0.9),
-    "clouds": Kind(1, clouds.generate, "clouds over hills; wind direction and speed, flow", 2),
+    "clouds": Kind(1, clouds.generate, "clouds over hills; wind direction and speed, flow", 2.3),
     "waterfall": Kind(2, waterfall.generate, "falling water; flow", 1.9),
     "vegetation": Kind(3, vegetation.generate, "grass in the wind; flow", 6),
-    "plant": Kind(4, plant.generate, "a poked plant; pokes, flow", 3.5, plant.simulate),
-    "arm": Kind(5, arm.generate, "a robot arm pushing discs; endpoint, flow", 2, arm.simulate),
-    "walker": Kind(6, walker.generate, "a person walks, waves, boxes; joints, flow", 2),
+    "plant": Kind(4, plant.generate, "a poked plant; pokes, flow", 5, plant.simulate),
+    "arm": Kind(5, arm.generate, "a robot arm pushing discs; endpoint, flow", 2.5, arm.simulate),
+    "walker": Kind(6, walker.generate, "a person walks, waves, boxes; joints, flow", 2.1),
     "moving_digits": Kind(7, moving_digits.generate, "two bouncing digits; flow", 1.1),
     "walker_3d": Kind(
-        8, walker_3d.generate, "the person in space from two cameras; joints, flow", 1.5
+        8, walker_3d.generate, "the person in space from two cameras; joints, flow", 2
     ),
 }
 

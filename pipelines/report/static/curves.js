@@ -67,11 +67,11 @@
       svg.setAttribute("aria-label", summary(title, frame.lines));
       drawAxes(svg, frame);
       for (const line of frame.lines) {
-        if (line.raw) make("path", { d: path(frame, line.raw), class: `${line.role} raw` }, svg);
-        make("path", { d: path(frame, line.values, line.steps), class: line.role }, svg);
-        if (line.steps.length === 1) {
-          dot(svg, frame, line, 0);
+        if (line.raw) {
+          make("path", { d: path(frame, line.steps, line.raw), class: `${line.role} raw` }, svg);
         }
+        make("path", { d: path(frame, line.steps, line.values), class: line.role }, svg);
+        if (line.steps.length === 1 && line.values[0] !== null) dot(svg, frame, line, 0);
       }
       point(cursor !== null && cursor < frame.steps.length ? cursor : null);
     }
@@ -114,7 +114,7 @@
     const lines = series.map(({ role, steps: own, values }) => {
       const isSmoothed = role === "training" && state.smoothing > 0 && values.length > 4;
       const smooth = isSmoothed ? smoothed(values, state.smoothing) : values;
-      return { role, steps: own, values: smooth, raw: isSmoothed ? { steps: own, values } : null };
+      return { role, steps: own, values: smooth, raw: isSmoothed ? values : null };
     });
     const [low, high] = valueRange(finite.map(toScale));
     const [first, last] = [steps[0] ?? 0, steps[steps.length - 1] ?? 1];
@@ -173,8 +173,7 @@
     }
   }
 
-  function path(frame, line, ownSteps) {
-    const { steps, values } = ownSteps ? { steps: ownSteps, values: line } : line;
+  function path(frame, steps, values) {
     const [top, bottom] = [MARGIN.top, frame.height - MARGIN.bottom];
     let text = "";
     let isDown = false;

@@ -49,7 +49,9 @@ def noisy(place: Path, work: Work) -> None:
     print("NOISE from print")
     print("NOISE from stderr", file=sys.stderr)
     os.write(1, b"NOISE from descriptor 1\n")
-    subprocess.run(["sh", "-c", "echo NOISE from a child; echo NOISE of its errors >&2"], check=True)
+    subprocess.run(
+        ["sh", "-c", "echo NOISE from a child; echo NOISE of its errors >&2"], check=True
+    )
 
 
 def surroundings(place: Path, work: Work) -> dict[str, Any]:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.datasets import fetch as fetch_module
 from pipelines.datasets.fetch import fetch
-from pipelines.events import Interrupted, UserError
+from pipelines.events import UserError
 from pipelines.files import folder_lock
-from pipelines.schema import Job
 from tests.pipelines.datasets.fetch_cases import (
     ACTIONS,
     SEQUENCES,
@@ -40,7 +31,6 @@ from tests.pipelines.io.loopback import (
     Host,
     SeafileHost,
     Served,
-    SessionHost,
     serving,
     without_proxies,
 )
@@ -339,237 +329,6 @@ def test_what_the_user_has_is_not_overwritten_by_an_archive(host: Host, tmp_path
     with pytest.raises(UserError, match="is there already with other content"):
         run(tmp_path, kth_like(host))
     assert mine.read_bytes() == b"mine"
-
-
-# Sessions, lists, hands
-
-
-def h36m_like(server: SessionHost) -> Any:
-    files = [
-        {
-            "name": f"archives/Videos_S{n}.tgz",
-            "query": {"download": "1", "filepath": a, "filename": b},
-        }
-        for n, (a, b) in enumerate(server.files)
-    ]
-    return source_set(
-        {"kind": "cookie-session", "url": server.url, "how": "log in", "files": files},
-        unpack=[{"match": r"archives/(\w+)_(S\d+)\.tgz", "into": "extracted/{2}/{1}"}],
-    )
-
-
-def test_a_session_that_ends_leaves_what_is_complete_and_goes_on_later(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archives = {
-        ("Videos", f"SubjectSpecific_{n}.tgz"): honest_tar({f"S{n}/Videos/a.mp4": noise(5000)})
-        for n in range(4)
-    }
-    secret = "q1w2e3r4t5z6u7i8o9p0"
-    server = SessionHost(host, archives, session=secret)
-    server.ends_after = 2
-    sources, raw = h36m_like(server), tmp_path / "data" / "kth" / "raw"
-    monkeypatch.setenv("I2V_H36M_PHPSESSID", secret)
-    said = Said()
-    with pytest.raises(UserError, match="the session has expired") as caught:
-        fetch(request_for(tmp_path, sources, jobs=4), said)
-    assert caught.value.details["complete"] == "2 of 4 files"
-    assert (raw / "extracted" / "S0" / "Videos" / "a.mp4").is_file()
-
-    server.session, server.ends_after = "fresh" + secret, None
-    monkeypatch.setenv("I2V_H36M_PHPSESSID", "fresh" + secret)
-    assert run(tmp_path, sources)["num_files_here"] == 4
-    assert len(list((raw / "extracted").rglob("a.mp4"))) == 4
-    kept = "".join(path.read_text("latin-1") for path in raw.rglob("*.json"))
-    assert secret not in kept + said.stream.getvalue()
-
-
-TABLE = "video_id,start,end,partition\naaaaaaaaaaa,1,2,train\nbbbbbbbbbbb,1,2,train\n" + (
-    "ccccccccccc,1,2,test\nccccccccccc,3,4,test\nddddddddddd,1,2,test\neeeeeeeeeee,1,2,train\n"
-)
-
-
-def taichi_like(host: Host) -> Any:
-    table = {"name": "table.csv", "urls": [host.add("/table.csv", TABLE.encode())]}
-    for name in ("aaaaaaaaaaa", "ccccccccccc", "eeeeeeeeeee"):
-        host.add(f"/w/{name}.mp4", b"\x00\x00\x00\x10ftypisom" + noise(9000), type="video/mp4")
-    return source_set(
-        {"kind": "https", "files": [table]},
-        {
-            "kind": "youtube",
-            "table": "table.csv",
-            "id_column": "video_id",
-            "split_column": "partition",
-            "watch_url": host.url + "/w/{id}.mp4",
-        },
-    )
-
-
-def test_a_list_of_videos_comes_as_far_as_they_exist_with_a_report(
-    host: Host, tmp_path: Path
-) -> None:
-    sources, said = taichi_like(host), Said()
-    result = fetch(request_for(tmp_path, sources), said)
-    gone = {"videos/bbbbbbbbbbb.mp4": "removed", "videos/ddddddddddd.mp4": "removed"}
-    assert result["missing"] == gone
-    assert result["coverage"] == {
-        "train": {"videos": 3, "videos_here": 2, "clips": 3, "clips_here": 2},
-        "test": {"videos": 2, "videos_here": 1, "clips": 3, "clips_here": 2},
-    }
-    report = json.loads((tmp_path / "data/kth/raw/missing.json").read_text())
-    assert report["videos"] == gone
-    assert report["reasons"] == {"removed": 2}
-    assert "2 videos cannot be had: 2 removed" in said.lines()
-    assert "train: 2 of 3 videos, 2 of 3 clips" in said.lines()
-
-    host.requests.clear()
-    assert run(tmp_path, sources)["missing"] == gone
-    assert host.requests == [], "what is gone for good is not asked for each time"
-
-    host.add("/w/bbbbbbbbbbb.mp4", b"\x00\x00\x00\x10ftypisom" + noise(900), type="video/mp4")
-    result = run(tmp_path, sources, retry_missing=True)
-    assert list(result["missing"]) == ["videos/ddddddddddd.mp4"]
-
-
-def test_a_list_of_which_nothing_is_left_is_an_error(host: Host, tmp_path: Path) -> None:
-    sources = taichi_like(host)
-    for path in [path for path in host.files if path.startswith("/w/")]:
-        del host.files[path]
-    with pytest.raises(UserError, match="none of the listed videos can be had"):
-        run(tmp_path, sources)
-
-
-def test_files_to_get_by_hand_are_named_and_then_taken_from_the_folder(
-    host: Host, tmp_path: Path
-) -> None:
-    sources = source_set(
-        {
-            "kind": "by-hand",
-            "url": "https://example.org/share",
-            "how": "sign in and download",
-            "files": [{"name": "videos.zip"}],
-        },
-        unpack=[{"match": r"videos\.zip", "into": "videos"}],
-    )
-    with pytest.raises(UserError, match=r"'videos\.zip' has to be got by hand") as caught:
-        run(tmp_path, sources)
-    assert caught.value.exit_code == 4
-    raw = tmp_path / "data" / "kth" / "raw"
-    assert caught.value.details["put them into"] == str(raw)
-    (raw / "videos.zip").write_bytes(honest_zip({"a.mp4": noise(100)}))
-    run(tmp_path, sources)
-    assert (raw / "videos" / "a.mp4").is_file()
-
-
-# Interruptions
-
-
-def test_a_stop_leaves_the_parts_and_the_next_run_finishes(host: Host, tmp_path: Path) -> None:
-    data = honest_zip({"a": noise(600_000)})
-    sources = source_set(
-        {"kind": "https", "files": [{"name": "a.zip", "urls": [host.add("/a.zip", data)]}]}
-    )
-    host.piece_delay_s = 0.02
-
-    class StopsSoon(Said):
-        def progress(self, *arguments: Any, **more: Any) -> None:
-            if host.body_bytes > 150_000:
-                raise Interrupted
-
-    began = time.monotonic()
-    with pytest.raises(Interrupted):
-        fetch(request_for(tmp_path, sources), StopsSoon())
-    assert time.monotonic() - began < 5
-    raw = tmp_path / "data" / "kth" / "raw"
-    assert 0 < (raw / "a.zip.part").stat().st_size < len(data)
-    host.piece_delay_s = 0
-    run(tmp_path, sources)
-    assert tree(raw) == {"a.zip": data}
-    assert host.body_bytes <= 1.1 * len(data)  # the last pieces before the stop may get lost
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from pipelines.datasets.fetch import fetch
-from pipelines.datasets.fetch_config import FetchRequest
-from pipelines.events import Work
-fetch(FetchRequest.model_validate_json(Path(sys.argv[1]).read_text()), Work())
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(
-    host: Host, tmp_path: Path
-) -> None:
-    share = SeafileHost(
-        host, {f"/part{n}.zip": honest_zip({f"{n}": noise(900_000)}) for n in range(2)}
-    )
-    big = honest_tar({f"folder/{n}": noise(150_000) for n in range(20)})
-    sources = source_set(
-        {"kind": "seafile", "url": share.url},
-        {"kind": "https", "files": [{"name": "big.tgz", "urls": [host.add("/big.tgz", big)]}]},
-        unpack=[
-            {"match": r"part(\d)\.zip", "into": "out/{1}"},
-            {"match": r"big\.tgz", "into": "."},
-        ],
-    )
-    run(tmp_path / "undisturbed", sources)
-    expected = tree(tmp_path / "undisturbed" / "data" / "kth" / "raw")
-    total, host.body_bytes = host.body_bytes, 0
-
-    request = request_for(tmp_path / "killed", sources)
-    (tmp_path / "request.json").write_text(request.model_dump_json())
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "request.json")]
-    draw, num_killed = random.Random(99), 0
-    host.piece_delay_s = 0.01
-    for _ in range(40):
-        process = subprocess.Popen(command, cwd=REPOSITORY)
-        before, limit = host.body_bytes, draw.randrange(0, total // 6)
-        while process.poll() is None and host.body_bytes - before <= limit:
-            time.sleep(0.002)
-        time.sleep(draw.random() * 0.02)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            num_killed += 1
-        if process.wait() == 0:
-            break
-    assert process.returncode == 0
-    assert num_killed >= 5
-    assert tree(request.folder) == expected
-    assert host.body_bytes <= 1.05 * total + num_killed * 3 * (64 << 10)
-
-
-def test_a_worker_does_the_job_and_keeps_no_secret(host: Host, tmp_path: Path) -> None:
-    archives = {("Videos", "SubjectSpecific_0.tgz"): honest_tar({"S0/Videos/a.mp4": noise(5000)})}
-    server = SessionHost(host, archives, session="q1w2e3r4t5z6u7i8o9p0")
-    record = tmp_path / "record"
-    record.mkdir()
-    job = Job(
-        verb="download",
-        target="pipelines.datasets.fetch:fetch",
-        config_class="pipelines.datasets.fetch_config:FetchRequest",
-        config=request_for(tmp_path, h36m_like(server)).model_dump(mode="json"),
-        record_dir=record,
-    )
-    (record / "job.json").write_text(job.model_dump_json())
-    reader, writer = os.pipe()
-    threading.Thread(target=lambda: os.fdopen(reader).read(), daemon=True).start()
-    process = subprocess.run(
-        [sys.executable, "-I", "pipelines/worker.py", str(record / "job.json"), str(writer)],
-        cwd=REPOSITORY,
-        pass_fds=[writer],
-        env=os.environ | {"I2V_H36M_PHPSESSID": "q1w2e3r4t5z6u7i8o9p0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    os.close(writer)
-    assert process.returncode == 0, process.stderr
-    result = json.loads((record / "result.json").read_text())["result"]
-    assert result["num_files_here"] == 1
-    kept = "".join(path.read_text() for path in record.iterdir()) + process.stdout + process.stderr
-    assert "q1w2e3r4t5z6u7i8o9p0" not in kept
 
 
 def test_requests_carry_on_with_what_servers_redirect_to(host: Host, tmp_path: Path) -> None:
