@@ -33,7 +33,8 @@ class Target:
 class Family:
     """A model family: a package `pipelines.<name>` with config, networks, train, sample.
 
-    config holds FamilyConfig; stages are the names that --stage takes, in the order of training.
+    config holds FamilyConfig, and FIXED_SETTINGS and FREE_SETTINGS, which say what a continued
+    training may change; stages are the names that --stage takes, in the order of training.
     needs: stage -> the earlier stages it is built on; its request has a field <stage>_run for each.
     """
 
@@ -66,7 +67,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: a module with `compute`."""
+    """A metric: a module with `build`, which gives what looks at videos and then has the numbers."""
 
     module: str
     about: str
@@ -187,6 +188,9 @@ METRICS = {
     "psnr": Metric("pipelines.metrics.psnr", "Peak signal-to-noise ratio of frames, dB"),
     "ssim": Metric("pipelines.metrics.ssim", "Structural similarity of frames"),
     "diversity": Metric("pipelines.metrics.diversity", "Distance between samples of one image"),
+    "motion-energy": Metric(
+        "pipelines.metrics.motion_energy", "How much pixels change from frame to frame"
+    ),
     "frechet-embedded": Metric(
         "pipelines.metrics.frechet_embedded",
         "Frechet distance over the embedded backbone's frame features (neither FVD nor FID)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,16 +19,6 @@ from i2v_cli.registry import DATASETS, FAMILIES, Family
 from i2v_cli.run_folders import Run
 from pipelines.events import EXIT_USAGE, UserError
 from pipelines.files import safe_name
-
-FREE_SETTINGS = (
-    "train.device",
-    "train.threads",
-    "train.log_every",
-    "train.save_every",
-    "train.keep",
-)
-"""Settings that may change when a run is continued: they do not decide what is learned."""
-
 
 @dataclass(frozen=True)
 class Choices:
@@ -209,12 +200,7 @@ def _check_existing(choices: Choices, stage: str, existing: Run | None, config: 
             {"looked in": short(existing.path), **remedies},
             EXIT_USAGE,
         )
-    old, new = existing.request.get("config", {}), config.model_dump(mode="json")
-    changed = {
-        name: values
-        for name, values in presets.differences(old, new).items()
-        if not any(fnmatch(name, free) for free in FREE_SETTINGS)
-    }
+    changed = _fixed_changes(choices, stage, existing, config)
     if changed and existing.step is not None:
         shown = {name: f"was {was}, now {now}" for name, (was, now) in list(changed.items())[:8]}
         raise UserError(
@@ -223,6 +209,24 @@ def _check_existing(choices: Choices, stage: str, existing: Run | None, config: 
             EXIT_USAGE,
         )
     return bool(changed)
+
+
+def _fixed_changes(
+    choices: Choices, stage: str, existing: Run, config: BaseModel
+) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ from the run's and may not: dotted name -> both values."""
+    rules: Any = importlib.import_module(f"{FAMILIES[choices.family].package}.config")
+    old = {"config": existing.request.get("config", {})}
+    new = {"config": config.model_dump(mode="json")}
+    return {
+        name.removeprefix("config."): values
+        for name, values in presets.differences(old, new).items()
+        if _matches(name, rules.FIXED_SETTINGS[stage]) and not _matches(name, rules.FREE_SETTINGS)
+    }
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _is_finished(existing: Run, max_steps: int | None) -> bool:

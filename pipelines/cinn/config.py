@@ -14,7 +14,9 @@ Stage = Literal["1", "ae", "2"]
 class AugmentConfig(Config):
     """Colour jitter and flip, one draw per clip."""
 
-    brightness: float = Field(0.1, ge=0, le=1, description="largest amount added, of the range 0..1")
+    brightness: float = Field(
+        0.1, ge=0, le=1, description="largest amount added, of the range 0..1"
+    )
     contrast: float = Field(0.1, ge=0, le=1, description="factor from 1-c to 1+c")
     saturation: float = Field(0.1, ge=0, le=1, description="factor from 1-s to 1+s")
     hue: float = Field(0.0, ge=0, le=0.5, description="shift in turns, from -h to h")
@@ -170,3 +172,14 @@ class EvaluateRequest(Config):
     num: int = Field(5, ge=2, le=64, description="samples per start frame")
     seed: int = Field(0, ge=0)
     device: str = "auto"
+
+
+_MODEL = ("config.data.*", "config.train.seed", "config.perceptual.*", "config.stage1.size_px")
+FIXED_SETTINGS: dict[Stage, tuple[str, ...]] = {
+    "1": (*_MODEL, "config.stage1.*"),
+    "ae": (*_MODEL, "config.ae.*"),
+    "2": (*_MODEL, "config.stage1.*", "config.ae.*", "config.stage2.*"),
+}
+"""Settings of a train request that a continued training of a stage must keep ..."""
+FREE_SETTINGS = ("*.epochs", "*.optimizer.*", "*.weight_*", "*_decay", "*.decay_*", "*.plateau_*")
+"""... but for these, which only decide how it goes on."""

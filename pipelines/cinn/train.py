@@ -17,7 +17,12 @@ from torch import Tensor
 
 from pipelines.cinn import preview, sample
 from pipelines.cinn.augment import augment, draw_augmentation
-from pipelines.cinn.config import AugmentConfig, TrainRequest
+from pipelines.cinn.config import (
+    FIXED_SETTINGS,
+    FREE_SETTINGS,
+    AugmentConfig,
+    TrainRequest,
+)
 from pipelines.cinn.encoder import sample_code
 from pipelines.cinn.frozen import FAMILY, INPUT_STAGES, input_run, keep_input, run_config
 from pipelines.cinn.inference import condition
@@ -65,16 +70,6 @@ from pipelines.training.optim import (
 )
 from pipelines.training.run_folder import load_run, open_run, require_checkpoint
 
-_MODEL = ("config.data.*", "config.train.seed", "config.perceptual.*", "config.stage1.size_px")
-_FIXED = {
-    "1": (*_MODEL, "config.stage1.*"),
-    "ae": (*_MODEL, "config.ae.*"),
-    "2": (*_MODEL, "config.stage1.*", "config.ae.*", "config.stage2.*"),
-}
-"""Settings that a continued training of a stage must keep ..."""
-_FREE = ("*.epochs", "*.optimizer.*", "*.weight_*", "*_decay", "*.decay_*", "*.plateau_*")
-"""... but for these, which only decide how it goes on."""
-
 _SMALLEST_RATE = 1e-8
 
 
@@ -88,8 +83,8 @@ def train(request: TrainRequest, work: Work) -> dict[str, Any]:
         family=FAMILY,
         stage=request.stage,
         request=request.model_dump(mode="json"),
-        fixed=_FIXED[request.stage],
-        free=_FREE,
+        fixed=FIXED_SETTINGS[request.stage],
+        free=FREE_SETTINGS,
     ) as changes:
         for change in changes:
             work.log(f"changed since the last time: {change}")

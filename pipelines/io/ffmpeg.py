@@ -20,6 +20,8 @@ import numpy as np
 from pipelines.events import EXIT_ENVIRONMENT, UserError
 
 KEPT_MESSAGES = 1000
+PIPE_BYTES = 2**20
+"""Larger than usual, so that ffmpeg and we wait less for each other."""
 
 
 @functools.cache
@@ -59,7 +61,12 @@ class Process:
         stdout: int = subprocess.DEVNULL,
     ) -> None:
         self._process = subprocess.Popen(
-            arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, process_group=0
+            arguments,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            pipesize=PIPE_BYTES,
         )
         self._messages: deque[str] = deque(maxlen=KEPT_MESSAGES)
         self._listener = threading.Thread(target=self._listen, name="ffmpeg-log", daemon=True)
