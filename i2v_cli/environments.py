@@ -32,6 +32,9 @@ from pipelines.schema import Config
 WAIT_S = 3600.0
 """How long a process waits for another that makes the same environment."""
 
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
+"""Settings of glibc's allocator; other systems ignore them."""
+
 
 @dataclass(frozen=True)
 class Status:
@@ -217,8 +220,12 @@ def remove(name: str, *, older: bool = False, wait_s: float = WAIT_S) -> tuple[P
 
 
 def worker_environment() -> dict[str, str]:
-    """The variables for a worker: the user's, less what would leak packages into it."""
-    return environment_plan.without_leaks(os.environ)
+    """The variables for a worker: the user's, less what would leak packages into it.
+
+    A worker also keeps the memory it has freed: a training step frees and takes the same large
+    arrays again, and giving each back to the system costs a fifth of its time in page faults.
+    """
+    return _KEEP_FREED_MEMORY | environment_plan.without_leaks(os.environ)
 
 
 def _made(

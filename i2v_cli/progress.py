@@ -72,7 +72,7 @@ class PlainDisplay:
     def show(self, event: Event) -> None:
         """Show an event as a line, progress and metrics now and then."""
         kind = event.get("event")
-        if kind == "progress":
+        if kind == "progress" and event.get("total") != 0:
             self._progress(event)
         elif kind == "metric" and self._is_due("metric"):
             console.say(f"step {event['step']}: {metrics_text(event['values'], separator=', ')}")
@@ -166,7 +166,7 @@ class LiveDisplay:
     def show(self, event: Event) -> None:
         """Update a bar or the metrics, or print a line above them."""
         kind = event.get("event")
-        if kind == "progress":
+        if kind == "progress" and event.get("total") != 0:
             self._progress(event)
         elif kind == "metric":
             self._metrics.plain = f"  {metrics_text(event['values'], separator='   ')}"

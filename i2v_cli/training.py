@@ -20,6 +20,7 @@ from i2v_cli.run_folders import Run
 from pipelines.events import EXIT_USAGE, UserError
 from pipelines.files import safe_name
 
+
 @dataclass(frozen=True)
 class Choices:
     """What a command line says about a training, before anything is looked up.
@@ -65,16 +66,20 @@ def decide(choices: Choices) -> Training:
     existing = run_folders.read(run_dir)
     if choices.is_resume:
         config = _config(choices, family, stored=_stored_config(existing, run_dir))
-    differing = _check_existing(choices, stage, existing, config)
-    is_replacing = existing is not None and (choices.is_overwrite or differing)
-    kept = None if is_replacing else existing
+    changes: dict[str, tuple[Any, Any]] = {}
+    if existing and not choices.is_overwrite:
+        _refuse_other_stage(choices, stage, existing)
+        changes = _changes(choices, family, stage, existing, config)
+        _refuse_fixed_changes(family, stage, existing, changes)
+    kept = None if choices.is_overwrite else existing
     plan = _plan(choices, family, stage, config=config, run_dir=run_dir, tag=tag, kept=kept)
+    is_same = kept is not None and kept.request.get("max_steps") == choices.max_steps
     return Training(
         plan=plan,
         run_dir=run_dir,
         existing=existing,
-        is_replacing=is_replacing,
-        is_finished=kept is not None and _is_finished(kept, choices.max_steps),
+        is_replacing=existing is not None and choices.is_overwrite,
+        is_finished=kept is not None and kept.status == "done" and is_same and not changes,
         next_command=_next_command(choices, family, stage, run_dir.name, tag),
     )
 
@@ -186,51 +191,64 @@ def _run_name(choices: Choices, stage: str, tag: str) -> str:
     return choices.name
 
 
-def _check_existing(choices: Choices, stage: str, existing: Run | None, config: BaseModel) -> bool:
-    """Whether a run of this name has other settings; UserError when it holds something learned."""
-    if existing is None or choices.is_overwrite:
-        return False
-    remedies = {
-        "to keep it": "give another --name",
-        "to replace it": "add --overwrite",
-    }
+_REMEDIES = {"to keep it": "give another --name", "to replace it": "add --overwrite"}
+
+
+def _refuse_other_stage(choices: Choices, stage: str, existing: Run) -> None:
     if (existing.family, existing.stage) != (choices.family, stage):
         raise UserError(
             f"the run '{existing.name}' holds stage {existing.stage} of {existing.family}",
-            {"looked in": short(existing.path), **remedies},
+            {"looked in": short(existing.path), **_REMEDIES},
             EXIT_USAGE,
         )
-    changed = _fixed_changes(choices, stage, existing, config)
-    if changed and existing.step is not None:
-        shown = {name: f"was {was}, now {now}" for name, (was, now) in list(changed.items())[:8]}
-        raise UserError(
-            f"the run '{existing.name}' was started with other settings",
-            {**shown, "to go on with it": "add --resume and leave the settings out", **remedies},
-            EXIT_USAGE,
-        )
-    return bool(changed)
 
 
-def _fixed_changes(
-    choices: Choices, stage: str, existing: Run, config: BaseModel
+def _changes(
+    choices: Choices, family: Family, stage: str, existing: Run, config: BaseModel
 ) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ from the run's and may not: dotted name -> both values."""
-    rules: Any = importlib.import_module(f"{FAMILIES[choices.family].package}.config")
+    """The settings that differ from the run's: dotted name in the request -> both values.
+
+    A stage takes the settings of the stages it is built on from their runs, so those do not count;
+    which runs they are does.
+    """
+    earlier = [run_folders.stage_label(each) for each in family.needs.get(stage, ())]
     old = {"config": existing.request.get("config", {})}
     new = {"config": config.model_dump(mode="json")}
-    return {
-        name.removeprefix("config."): values
+    changed = {
+        name: values
         for name, values in presets.differences(old, new).items()
-        if _matches(name, rules.FIXED_SETTINGS[stage]) and not _matches(name, rules.FREE_SETTINGS)
+        if not name.startswith(tuple(f"config.{label}." for label in earlier))
     }
+    for each in family.needs.get(stage, ()):
+        name, named = f"{run_folders.stage_label(each)}_run", choices.earlier.get(each)
+        stored = existing.request.get(name)
+        given = str(run_folders.find(named).path) if named else stored
+        if given != stored:
+            changed[name] = (stored, given)
+    return changed
+
+
+def _refuse_fixed_changes(
+    family: Family, stage: str, existing: Run, changes: Mapping[str, tuple[Any, Any]]
+) -> None:
+    rules: Any = importlib.import_module(f"{family.package}.config")
+    fixed = (*rules.FIXED_SETTINGS[stage], "*_run")
+    refused = {
+        name.removeprefix("config."): f"was {was}, now {now}"
+        for name, (was, now) in changes.items()
+        if _matches(name, fixed) and not _matches(name, rules.FREE_SETTINGS)
+    }
+    if refused and existing.step is not None:
+        remedies = {"to go on with it": "add --resume and leave the settings out", **_REMEDIES}
+        raise UserError(
+            f"the run '{existing.name}' was started with other settings",
+            dict(list(refused.items())[:8]) | remedies,
+            EXIT_USAGE,
+        )
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
-
-
-def _is_finished(existing: Run, max_steps: int | None) -> bool:
-    return existing.status == "done" and existing.request.get("max_steps") == max_steps
 
 
 def _refuse_unused_runs(choices: Choices, stage: str, needed: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
-"""The one clip sampler of all video families: which clip is next, and its frames.
+"""The one clip sampler of all video families: which videos can be used, which clip is next, and
+its frames.
 
 Which clips are seen, in which order, is a pure function of the seed and of a position: an integer
 that counts clips from the start of the training. A training that goes on needs to know no more.
@@ -9,14 +10,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
+from pipelines.io.packed import PackedVideos, find_variant
+from pipelines.schema import DataConfig
 from pipelines.training.generators import numpy_generator
 
 Item = TypeVar("Item")
+
+MAX_VALIDATION_CLIPS = 64
 
 
 class Clip(NamedTuple):
@@ -119,3 +127,102 @@ def prefetched(load: Callable[[int], Item], *, first: int, ahead: int = 2) -> Ge
             item = waiting.popleft().result()
             waiting.append(thread.submit(load, number))
             yield item
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Clips to train on, and held-out ones to validate on: always the same, maybe none."""
+
+    videos: PackedVideos
+    sampler: ClipSampler
+    validation: list[Clip]
+
+
+def open_training_data(
+    data_root: Path,
+    config: DataConfig,
+    *,
+    sizes_px: Sequence[int],
+    num_frames: int,
+    repeats: int,
+    seed: int,
+    work: Work,
+) -> TrainingData:
+    """Find a prepared variant and choose its videos that are long enough.
+
+    sizes_px: frame sizes that the model can use.  num_frames: per clip, start frame included.
+    repeats: times each video occurs in an epoch.
+    Raises UserError, naming what to do, when there is no data, none that fits, or of another size.
+    """
+    folder = find_variant(data_root, config.dataset, config.variant)
+    videos = PackedVideos(folder)
+    if videos.size_px not in sizes_px:
+        raise _other_size(folder, videos.size_px, sizes_px)
+    rows = _long_enough(videos, config, "train", num_frames, work)
+    sampler = ClipSampler(
+        rows,
+        [int(videos.num_frames[row]) for row in rows],
+        num_frames=num_frames,
+        seed=seed,
+        repeats=repeats,
+    )
+    return TrainingData(videos, sampler, _validation(videos, config, num_frames, work))
+
+
+def _validation(
+    videos: PackedVideos, config: DataConfig, num_frames: int, work: Work
+) -> list[Clip]:
+    rows = videos.select("val", config.include, num_frames)
+    if not rows:
+        work.warning(
+            "no held-out videos (split 'val') are long enough: nothing is validated while training"
+        )
+        return []
+    lengths = [int(videos.num_frames[row]) for row in rows]
+    return fixed_clips(rows, lengths, num_frames=num_frames, limit=MAX_VALIDATION_CLIPS)
+
+
+def _long_enough(
+    videos: PackedVideos, config: DataConfig, split: str, num_frames: int, work: Work
+) -> list[int]:
+    matching = videos.select(split, config.include, 1)
+    if not matching:
+        raise UserError(
+            f"no video of split '{split}' matches data.include",
+            {
+                "looked in": videos.dir,
+                "patterns": " ".join(config.include),
+                "to fix": f"see what there is with: i2v data info {config.dataset}",
+            },
+            EXIT_NO_DATA,
+        )
+    rows = videos.select(split, config.include, num_frames)
+    longest = max(int(videos.num_frames[row]) for row in matching)
+    if not rows:
+        raise UserError(
+            f"all {len(matching)} videos are shorter than a clip of {num_frames} frames",
+            {
+                "looked in": videos.dir,
+                "longest": f"{longest} frames",
+                "to fix": "prepare longer videos, or more frames per second: "
+                "i2v extract-frames --fps ...",
+            },
+            EXIT_NO_DATA,
+        )
+    if len(rows) < len(matching):
+        short = len(matching) - len(rows)
+        work.log(f"{short} of {len(matching)} videos have fewer than {num_frames} frames: left out")
+    return rows
+
+
+def _other_size(folder: Path, found_px: int, wanted_px: Sequence[int]) -> UserError:
+    wanted = " or ".join(f"{size}" for size in sorted(set(wanted_px)))
+    return UserError(
+        f"the data has frames of {found_px} px, the model takes {wanted} px",
+        {
+            "data": folder,
+            "to fix": f"choose data.variant={wanted_px[0]}px, made with: "
+            f"i2v extract-frames ... --size {wanted_px[0]}",
+        },
+        EXIT_USAGE,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import typer
 
 from i2v_cli import console, locations, options
 from i2v_cli.commands import download, extract_frames, report, train
-from i2v_cli.console import Outcome, short
+from i2v_cli.console import Outcome, Table, short
 from i2v_cli.registry import FAMILIES, Target
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ EVALUATE = Target(
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo is made of: which clips, which settings."""
+    """What a demo is made of: which clips, of which size, and which settings."""
 
     kinds: tuple[str, ...]
     has_own_kinds: bool
     data_preset: str
+    size_px: int
     preset: str
     overrides: tuple[str, ...]
     seed: int | None
@@ -53,7 +55,7 @@ class Step:
     """One step: the command that does the same, and the doing; True when it had been done."""
 
     command: str
-    do: Callable[[str], bool]
+    do: Callable[[], bool]
 
 
 def run(
@@ -109,6 +111,7 @@ def run(
         kinds=tuple(options.comma_separated(kinds) or _kinds_of(preset)),
         has_own_kinds=kinds is not None,
         data_preset=clips,
+        size_px=_size_px(preset, overrides or ()),
         preset=preset,
         overrides=tuple(overrides or ()),
         seed=seed,
@@ -124,9 +127,9 @@ def run(
         return Outcome(result=found | {"dry_run": True}, lines=[step.command for step in steps])
     started = time.monotonic()
     for number, step in enumerate(steps, 1):
-        heading = f"{number}/{len(steps)}  {step.command}"
-        if step.do(heading):
-            console.say(f"{heading}   already done")
+        console.say(f"{number}/{len(steps)}  {step.command}", console.BOLD)
+        if step.do():
+            console.say("  already done")
     return Outcome(
         result=found,
         lines=[short(page)],
@@ -139,38 +142,56 @@ def _steps(demo: Demo, run_names: Sequence[str]) -> list[Step]:
     last = run_names[-1]
     common = _words(("--seed", demo.seed))
     kinds = ",".join(demo.kinds)
+    size = f"--size {demo.size_px}"
     return [
         Step(
-            f"i2v download {DATASET} --kinds {kinds} --preset {demo.data_preset}{common}",
-            lambda heading: _do(_download(demo), heading),
+            f"i2v download {DATASET} --kinds {kinds} --preset {demo.data_preset} {size}{common}",
+            lambda: _do(_download(demo)),
         ),
         Step(
-            f"i2v extract-frames {DATASET}",
-            lambda heading: _do(extract_frames.plan(DATASET, {}), heading),
+            f"i2v extract-frames {DATASET} {size}",
+            lambda: _do(_extract(demo)),
         ),
         *(_train_step(demo, stage) for stage in FAMILIES[FAMILY].stages),
         Step(
             f"samples of {last} for images it has not seen, and their numbers",
-            lambda heading: _evaluate(demo, last, heading),
+            lambda: _evaluate(demo, last),
         ),
-        Step(f"i2v report {last}", lambda heading: _do(report.plan(last, {}), heading)),
+        Step(f"i2v report {last}", lambda: _do(report.plan(last, {}))),
     ]
 
 
-def _do(planned: Plan, heading: str) -> bool:
+def _do(planned: Plan) -> bool:
     from i2v_cli import runner
 
-    result = runner.carry_out(replace(planned, title=heading))
-    return bool(result.get("already_done"))
+    result = runner.carry_out(replace(planned, title=""))
+    _say_numbers(result)
+    return result.get("is_new") is False or result.get("made") == 0
+
+
+def _say_numbers(result: Mapping[str, Any]) -> None:
+    """Show a result's table, without the protocols: those are in the report."""
+    if "columns" in result:
+        kept = [number for number, name in enumerate(result["columns"]) if name != "protocol"]
+        headings, *rows = (
+            [row[number] for number in kept] for row in (result["columns"], *result["rows"])
+        )
+        for line in console.table_lines(Table(headings, rows), stream=sys.stderr):
+            console.say(f"  {console.strip_styles(line)}")
 
 
 def _download(demo: Demo) -> Plan:
     given = {
         "kinds": ("--kinds", list(demo.kinds)),
         "preset": ("--clips", demo.data_preset),
+        "size_px": ("--size", demo.size_px),
         "seed": ("--seed", demo.seed),
     }
     return download.plan(DATASET, given)
+
+
+def _extract(demo: Demo) -> Plan:
+    return extract_frames.plan(DATASET, {"size_px": ("--size", demo.size_px)})
 
 
 def _choices(demo: Demo, stage: str) -> Choices:
@@ -191,16 +212,16 @@ def _train_step(demo: Demo, stage: str) -> Step:
 
     choices = _choices(demo, stage)
 
-    def do(heading: str) -> bool:
+    def do() -> bool:
         training = decide(choices)
-        plan = replace(training.plan, title=heading)
+        plan = replace(training.plan, title="")
         result = train.carry_out(replace(training, plan=plan)).result
         return bool(result.get("already_done"))
 
     return Step(command_line(choices, stage), do)
 
 
-def _evaluate(demo: Demo, run_name: str, heading: str) -> bool:
+def _evaluate(demo: Demo, run_name: str) -> bool:
     from i2v_cli import presets, run_folders
     from i2v_cli.jobs import Plan
 
@@ -216,7 +237,7 @@ def _evaluate(demo: Demo, run_name: str, heading: str) -> bool:
     }
     model = presets.find_class(EVALUATE.request)
     request = presets.resolve(model, [presets.from_options(given)], who=FAMILY)
-    return _do(Plan(verb="demo", title="", target=EVALUATE, request=request), heading)
+    return _do(Plan(verb="demo", title="", target=EVALUATE, request=request))
 
 
 def _is_measured(run_dir: Path) -> bool:
@@ -224,6 +245,15 @@ def _is_measured(run_dir: Path) -> bool:
     metrics = run_dir / "metrics.json"
     checkpoints = [path.stat().st_mtime for path in run_dir.glob("checkpoints/step-*")]
     return metrics.exists() and metrics.stat().st_mtime >= max(checkpoints, default=0.0)
+
+
+def _size_px(preset: str, overrides: Sequence[str]) -> int:
+    """The size of the frames that the model of a preset takes."""
+    from i2v_cli.training import Choices, decide
+
+    choices = Choices(FAMILY, FAMILIES[FAMILY].stages[0], preset=preset, overrides=overrides)
+    config = decide(choices).plan.request.model_dump()["config"]
+    return int(config["stage1"]["size_px"])
 
 
 def _kinds_of(preset: str) -> list[str]:

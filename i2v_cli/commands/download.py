@@ -86,7 +86,10 @@ def run(
     return Outcome(
         result={**result, "raw_dir": str(raw_dir)},
         lines=[short(raw_dir)],
-        next_command=f"i2v extract-frames {dataset}",
+        notes=[f"{result['made']} made, {result['kept']} there already"]
+        if "made" in result
+        else (),
+        next_command=result.get("next") or f"i2v extract-frames {dataset}",
     )
 
 

@@ -40,6 +40,14 @@ def run(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="folder below prepared/ (named after the options)",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     size: Annotated[
         int | None, typer.Option(metavar="PX", help="height and width (64)", rich_help_panel=FRAMES)
     ] = None,
@@ -106,6 +114,14 @@ def run(
             rich_help_panel=SELECTION,
         ),
     ] = None,
+    keep_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--keep-damaged",
+            help="keep the frames before the damage of a damaged video",
+            rich_help_panel=SELECTION,
+        ),
+    ] = False,
     config_file: options.ConfigFile = None,
     preset: options.Preset = None,
     jobs: options.Jobs = None,
@@ -129,6 +145,7 @@ def run(
 
     given: Given = {
         "name": ("--name", name),
+        "variant": ("--variant", variant),
         "size_px": ("--size", size),
         "fit": ("--fit", fit),
         "fps": ("--fps", fps),
@@ -141,6 +158,7 @@ def run(
         "min_frames": ("--min-frames", min_frames),
         "drop_static": ("--drop-static", drop_static),
         "scene_cut": ("--scene-cut", scene_cut),
+        "keep_damaged": ("--keep-damaged", keep_damaged or None),
         "rebuild": ("--rebuild", rebuild or None),
         "jobs": ("--jobs", jobs),
         "seed": ("--seed", seed),

@@ -193,17 +193,21 @@ def _repeat(x: Tensor, *, time: int, space: int) -> Tensor:
 def _conv_after_repeat(x: Tensor, conv: nn.Conv3d, time: int) -> Tensor:
     """conv(x with every frame repeated `time` times), without repeating them where time is 2.
 
-    Of three taps in time, two then always fall on the same frame: their weights are added, and the
-    even and the odd frames each need two taps only.
+    Of three taps in time, two then always fall on the same frame: their weights are added. Even and
+    odd frames each need two taps, and are made side by side as channels of one convolution.
     """
     if time != 2:
         return conv(_repeat(x, time=time, space=1))
+    num_frames = x.shape[2]
     first, middle, last = effective_weight(conv).unbind(2)
-    even = torch.stack((first, middle + last), dim=2)
-    odd = torch.stack((first + middle, last), dim=2)
-    padded = F.pad(x, (0, 0, 0, 0, 1, 1))
-    frames = [
-        F.conv3d(padded[:, :, :-1], even, conv.bias, padding=(0, 1, 1)),
-        F.conv3d(padded[:, :, 1:], odd, conv.bias, padding=(0, 1, 1)),
-    ]
+    even, odd = (first, middle + last), (first + middle, last)
+    if num_frames == 1:  # the other tap of each falls on the padding
+        weight, padding = torch.cat((even[1], odd[0])).unsqueeze(2), (0, 1, 1)
+    else:
+        weight = torch.cat((torch.stack(even, dim=2), torch.stack(odd, dim=2)))
+        padding = (1, 1, 1)
+    bias = None if conv.bias is None else conv.bias.repeat(2)
+    made_even, made_odd = F.conv3d(x, weight, bias, padding=padding).chunk(2, dim=1)
+    # with two taps and padding on both sides there is one frame too many: the last, the first
+    frames = (made_even[:, :, :num_frames], made_odd[:, :, -num_frames:])
     return torch.stack(frames, dim=3).flatten(2, 3)

@@ -43,7 +43,7 @@ from pipelines.cinn.validation import (
     validate_flow,
     validate_stage1,
 )
-from pipelines.clips import training_batches
+from pipelines.clips import TrainingData, open_training_data, training_batches
 from pipelines.events import EXIT_USAGE, UserError, Work
 from pipelines.features.perceptual import build_perceptual
 from pipelines.training.checkpoint import (
@@ -57,7 +57,6 @@ from pipelines.training.checkpoint import (
     restore,
     save_checkpoint,
 )
-from pipelines.training.data import TrainingData, open_training_data
 from pipelines.training.device import prepare_device
 from pipelines.training.generators import seeded_initialisation, torch_generator
 from pipelines.training.loop import train_to_next_save

@@ -18,9 +18,8 @@ from pipelines.cinn.flow import ConditionalFlow
 from pipelines.cinn.inference import condition
 from pipelines.cinn.networks import AutoencoderNetworks, Stage1Networks
 from pipelines.cinn.steps import Perceptual
-from pipelines.clips import Clip, load_clips
+from pipelines.clips import Clip, TrainingData, load_clips
 from pipelines.nn import image_quality
-from pipelines.training.data import TrainingData
 from pipelines.training.generators import torch_generator
 
 _BATCH = 8

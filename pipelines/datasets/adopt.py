@@ -233,9 +233,19 @@ def _take_content(root: Path, from_dir: Path, source: Source, manifest: Manifest
 
 def _copy_tree(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=lambda a, b: _link_or_copy(Path(a), Path(b)))
+        shutil.copytree(
+            source,
+            target,
+            ignore=_linked_folders,  # they may lead in circles
+            copy_function=lambda a, b: _link_or_copy(Path(a), Path(b)),
+        )
     else:
         _link_or_copy(source, target)
+
+
+def _linked_folders(folder: str, names: list[str]) -> list[str]:
+    paths = [Path(folder) / name for name in names]
+    return [path.name for path in paths if path.is_symlink() and path.is_dir()]
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -136,7 +136,9 @@ class ExtractRequest(Config):
             parts.append("grey")
         if self.min_frames != type(self).model_fields["min_frames"].default:
             parts.append(f"min{self.min_frames}")
-        named = {"kind", "size_px", "fit", "fps", "stride", "grey", "min_frames"}
+        if self.split_by != "video":
+            parts.append(self.split_by)
+        named = {"kind", "size_px", "fit", "fps", "stride", "grey", "min_frames", "split_by"}
         fields = type(self).model_fields
         rest = {
             key: value

@@ -75,9 +75,9 @@ class Part:
         """lag -> int16 [n 2 S S]; only motion that stays within the piece."""
         flows = {}
         for lag, values in self._arrays("flow"):
-            count = piece.count - int(lag)
-            if count > 0:
-                flows[int(lag)] = values[piece.first : piece.first + count]
+            inside = values[piece.first : piece.first + max(0, piece.count - int(lag))]
+            if len(inside):
+                flows[int(lag)] = inside
         return flows
 
     def extra(self, piece: Piece) -> dict[str, np.ndarray]:
@@ -208,4 +208,5 @@ def _write_truth(part_dir: Path, opened: OpenVideo) -> None:
     arrays: Mapping[str, Mapping[Any, np.ndarray]] = {"flow": truth.flow, "extra": truth.extra}
     for kind, values in arrays.items():
         for name, array in values.items():
-            np.save(part_dir / f"{kind}-{name}.npy", np.ascontiguousarray(array))
+            if len(array):
+                np.save(part_dir / f"{kind}-{name}.npy", np.ascontiguousarray(array))

@@ -12,11 +12,14 @@ import numpy as np
 from pipelines.datasets.base import Dataset, RawVideo, Rejected
 from pipelines.datasets.config import ExtractRequest
 from pipelines.datasets.raw_frames import image_paths
-from pipelines.events import EXIT_USAGE, UserError
+from pipelines.events import EXIT_USAGE, UserError, Work
 from pipelines.files import fingerprint
 from pipelines.io.arrays import ArrayClip
 from pipelines.io.images import image_size
 from pipelines.io.video import probe
+
+MANY = 1000
+"""Videos of which the files take long enough to look at for a progress bar."""
 
 SAMPLE = 16
 """Videos that are looked at to estimate the frames of all."""
@@ -48,7 +51,7 @@ class Inventory:
         return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
 
-def take_inventory(raw: Path, kind: str) -> Inventory:
+def take_inventory(raw: Path, kind: str, work: Work) -> Inventory:
     """List a raw folder the way the dataset module `kind` reads it.
 
     Raises UserError as the module's layout does.
@@ -56,7 +59,7 @@ def take_inventory(raw: Path, kind: str) -> Inventory:
     found = list(_dataset(kind).layout(raw))
     videos = [each for each in found if isinstance(each, RawVideo)]
     sizes, num_images, marks = [], [], []
-    for video in videos:
+    for number, video in enumerate(videos, 1):
         files = image_paths(video.path) if video.kind == "frames" else [video.path]
         statuses = [path.stat() for path in files]
         sizes.append(sum(status.st_size for status in statuses))
@@ -64,7 +67,10 @@ def take_inventory(raw: Path, kind: str) -> Inventory:
         named = [(path.name, status.st_size) for path, status in zip(files, statuses, strict=True)]
         part = (video.first_frame, video.num_frames)
         facts = (video.id, video.kind, video.split, video.group, dict(video.labels), part)
-        marks.append((facts, named, [status.st_mtime_ns for status in statuses]))
+        times = [status.st_mtime_ns for status in statuses]
+        marks.append((fingerprint((facts, named)), fingerprint(times)))
+        if len(videos) >= MANY:
+            work.progress("look at files", number, len(videos), "videos")
     rejected = [each for each in found if isinstance(each, Rejected)]
     return Inventory(
         raw=raw,
@@ -72,7 +78,7 @@ def take_inventory(raw: Path, kind: str) -> Inventory:
         rejected=rejected,
         sizes=sizes,
         num_images=num_images,
-        manifest=fingerprint([mark[:2] for mark in marks]),
+        manifest=fingerprint([mark[0] for mark in marks]),
         state=fingerprint(marks),
     )
 

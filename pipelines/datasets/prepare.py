@@ -45,7 +45,7 @@ def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
     variant_dir = request.data_root / request.name / "prepared" / request.variant_name()
     done = _done(variant_dir)
     try:
-        inventory = take_inventory(raw, request.kind)
+        inventory = take_inventory(raw, request.kind, work)
     except UserError:
         if done and done["settings"] == request.settings() and not request.rebuild:
             work.log(f"already prepared: {variant_dir.name} (the raw folder is gone)")
@@ -80,7 +80,7 @@ def _prepare(
         if not is_ours:
             raise UserError(
                 f"{variant_dir.name} is being prepared by another process",
-                {"folder": building, "to fix": "wait for it, or give another --variant"},
+                {"folder": building, "to fix": "wait for it, or give another name, variant=NAME"},
             )
         is_packed = _done(building) == plan
         if not is_packed:
@@ -117,7 +117,7 @@ def _check_may_replace(
             f"variant '{request.variant_name()}' of '{request.name}' was made with other settings",
             {
                 **{f"changed {number}": text for number, text in enumerate(changed, 1)},
-                "to fix": "give another --variant, or --rebuild to replace it when complete",
+                "to fix": "give it another name, variant=NAME, or --rebuild to replace it",
             },
             EXIT_USAGE,
         )
@@ -127,7 +127,7 @@ def _check_may_replace(
             {
                 "made from": done["source"],
                 "asked for": plan["source"],
-                "to fix": "give another --name, or --rebuild to replace it when complete",
+                "to fix": "give another --name, or --rebuild to replace it",
             },
             EXIT_USAGE,
         )
@@ -276,7 +276,7 @@ def _nothing_usable(raw: Path, rejected: list[dict[str, str]]) -> UserError:
     remedies = {
         "too short": "record longer videos, or lower --min-frames",
         "static": "lower --drop-static",
-        "damaged": "get the files again, or give --keep-damaged",
+        "damaged": "get the files again, or give keep_damaged=true",
         "not listed": "correct the lists train.txt, val.txt, test.txt",
     }
     most = counts.most_common(1)[0][0] if counts else ""

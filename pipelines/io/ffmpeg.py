@@ -21,7 +21,6 @@ from pipelines.events import EXIT_ENVIRONMENT, UserError
 
 KEPT_MESSAGES = 1000
 PIPE_BYTES = 2**20
-"""Larger than usual, so that ffmpeg and we wait less for each other."""
 
 
 @functools.cache
@@ -46,6 +45,15 @@ def command(stream: Any, *flags: str, loglevel: str = "warning") -> list[str]:
     return [str(argument) for argument in ffmpeg.compile(stream, cmd=start)]
 
 
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Ask for a larger pipe, so that both sides wait less; the system may refuse."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        if pipe:
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 class Process:
     """A running ffmpeg. Leaving the block kills it if it still runs, and keeps its last messages.
 
@@ -61,13 +69,9 @@ class Process:
         stdout: int = subprocess.DEVNULL,
     ) -> None:
         self._process = subprocess.Popen(
-            arguments,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            process_group=0,
-            pipesize=PIPE_BYTES,
+            arguments, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, process_group=0
         )
+        _widen(self._process.stdin or self._process.stdout)
         self._messages: deque[str] = deque(maxlen=KEPT_MESSAGES)
         self._listener = threading.Thread(target=self._listen, name="ffmpeg-log", daemon=True)
         self._listener.start()

@@ -25,7 +25,7 @@ from pipelines.io.packed import FLOW_STEPS, FLOW_UNKNOWN, FORMAT, FORMAT_VERSION
 SHARD_BYTES = 2**31
 """A data file is closed before it grows larger, unless a single video is larger."""
 
-_BLOCK_BYTES = 8 * 2**20
+_BLOCK_BYTES = 2**20
 _NPY_HEADER_BYTES = 256
 
 Row = dict[str, Any]
@@ -228,7 +228,7 @@ class _Stream:
         start, crc32 = self._count, 0
         at_once = max(1, _BLOCK_BYTES // max(1, self._entry_bytes))
         for first in range(0, len(values), at_once):
-            block = np.ascontiguousarray(values[first : first + at_once]).tobytes()
+            block = np.ascontiguousarray(values[first : first + at_once]).data
             crc32 = zlib.crc32(block, crc32)
             self._file.write(block)
         self._count += len(values)

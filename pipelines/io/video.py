@@ -44,8 +44,7 @@ _RESIZE = {"flags": _EXACT, "param0": 0, "param1": 0.5}
 # What ffmpeg prints of a damaged file even where it then exits with 0.
 _DAMAGE = re.compile(
     r"ended prematurely|exceeds max length|invalid as first byte|LZW decode failed|partial file"
-    r"|truncat|error while decoding|damaged|corrupt|invalid data found",
-    re.IGNORECASE,
+    r"|error while decoding|damaged at|corrupt (?:decoded|input)|Invalid data found"
 )
 _STREAM = re.compile(r" {2}Stream #0:(?P<index>\d+)[^:]*: (?P<kind>\w+): (?P<rest>.*)")
 _DURATION = re.compile(r" {2}Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -273,7 +272,8 @@ def _decoded(
                 progress(min(1.0, os.lseek(source.fileno(), 0, os.SEEK_CUR) / size))
         status, messages = process.finish(), process.messages
         is_damaged = status != 0 or any(_DAMAGE.search(line) for line in messages)
-        is_damaged = is_damaged or _gif_is_cut_off(source)
+        is_read = os.lseek(source.fileno(), 0, os.SEEK_CUR) >= size
+        is_damaged = is_damaged or (is_read and _gif_is_cut_off(source))
     if num_frames == 0 and status != 0:
         raise _undecodable(path, _reason(messages))
     if is_damaged and not keep_damaged:

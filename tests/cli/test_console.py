@@ -62,7 +62,7 @@ def test_a_terminal_that_knows_only_ascii_gets_ascii(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdout", stream)
     console.show_outcome(Outcome(lines=["é"]), "x")
     stream.flush()
-    assert stream.buffer.getvalue() == b"\\xe9\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"\\xe9\n"
 
 
 def test_numbers_stand_to_the_right_in_a_table() -> None:

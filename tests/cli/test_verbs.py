@@ -201,7 +201,7 @@ def test_demo_goes_through_every_step_and_skips_what_is_done(workplace: Workplac
     assert done.returncode == 0, done.stderr
     assert done.stdout == "runs/cinn-stage2-demo/report/index.html\n"
     assert (workplace.place / done.stdout.strip()).is_file()
-    assert "1/7  i2v download synthetic --kinds fine --preset tiny" in done.stderr
+    assert "1/7  i2v download synthetic --kinds fine --preset tiny --size 64" in done.stderr
     assert "7/7  i2v report cinn-stage2-demo" in done.stderr
     assert "already done" not in done.stderr
     again = workplace.i2v(*words)

@@ -25,6 +25,7 @@ def test_a_job_prints_its_result_and_the_next_command(workplace: Workplace) -> N
     assert said[3:] == [
         "step 3: loss 0.25, bad not finite",
         "warning: look out",
+        "3 made, 0 there already",
         "next: i2v extract-frames synthetic",
     ]
 
@@ -33,7 +34,7 @@ def test_a_job_leaves_its_whole_record(workplace: Workplace) -> None:
     workplace.i2v(*DOWNLOAD, "fine")
     (folder,) = workplace.job_folders()
     assert json.loads((folder / "job.json").read_text())["verb"] == "download"
-    assert json.loads((folder / "result.json").read_text())["result"] == {"num_clips": 3}
+    assert json.loads((folder / "result.json").read_text())["result"] == {"made": 3, "kept": 0}
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [each["event"] for each in events] == ["metric", "warning", "artifact", "done"]
     assert (folder / "log.txt").exists()
@@ -198,4 +199,4 @@ def test_a_worker_can_be_started_by_hand(workplace: Workplace) -> None:
     )
     assert done.returncode == 0
     last = json.loads(done.stdout.splitlines()[-1])
-    assert (last["event"], last["result"]) == ("done", {"num_clips": 3})
+    assert (last["event"], last["result"]) == ("done", {"made": 3, "kept": 0})

@@ -111,6 +111,7 @@ class YoutubeFetcher:
         # yt-dlp gives its files their final name before we have looked at them.
         unchecked = destination.with_name(destination.name + ".unchecked.mp4")
         template = str(unchecked).replace("%", "%%")
+        failure: UserError | None = None
         try:
             with yt_dlp.YoutubeDL(
                 self._options | {"outtmpl": template, "progress_hooks": [_hook(meter)]}
@@ -119,7 +120,9 @@ class YoutubeFetcher:
         except yt_dlp.utils.DownloadCancelled:
             raise Stopped from None
         except yt_dlp.utils.YoutubeDLError as problem:
-            raise self._explained(str(problem), wanted) from problem
+            failure = self._explained(str(problem), wanted)
+        if failure is not None:
+            raise failure  # without its cause, which would keep connections open for as long
         self._num_bot_checks = 0
         fetched = check_file(unchecked, replace(wanted, kinds=("mp4",)))
         unchecked.replace(destination)

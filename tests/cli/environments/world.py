@@ -59,7 +59,8 @@ class World:
         path.parent.mkdir(exist_ok=True)
         with zipfile.ZipFile(path, "w") as archive:
             for inner, text in files.items():
-                archive.writestr(inner, text)
+                # A fixed time: the same wheel made twice has the same hash.
+                archive.writestr(zipfile.ZipInfo(inner), text)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return f"{name}=={version} \\\n    --hash=sha256:{digest}\n"
 

@@ -14,4 +14,4 @@ def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
     variant_dir = request.data_root / request.name / "prepared" / f"{request.size_px}px"
     is_done = variant_dir.exists()
     write_json(variant_dir / "index.json", {"size_px": request.size_px})
-    return {"variant_dir": str(variant_dir), "already_done": is_done}
+    return {"variant_dir": str(variant_dir), "is_new": not is_done}

@@ -29,10 +29,10 @@ def download(request: DownloadRequest, work: Work) -> dict[str, Any]:
     raw_dir.mkdir(parents=True, exist_ok=True)
     done = raw_dir / "download.json"
     if done.exists():
-        return {"already_done": True}
+        return {"made": 0, "kept": 3}
     result = globals()[kind](request.data_root, work) or {}
     write_json(done, {"kinds": list(request.kinds)})
-    return {"num_clips": 3, **result}
+    return {"made": 3, "kept": 0, **result}
 
 
 def fine(place: Path, work: Work) -> None:

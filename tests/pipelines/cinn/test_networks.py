@@ -169,8 +169,11 @@ def test_one_set_of_start_maps_serves_every_motion_of_that_frame() -> None:
     torch.testing.assert_close(shared, separate)
 
 
+@pytest.mark.parametrize("num_frames", [1, 3])
 @pytest.mark.parametrize("upsample_time", [1, 2, 3])
-def test_decoder_block_equals_its_definition_on_repeated_frames(upsample_time: int) -> None:
+def test_decoder_block_equals_its_definition_on_repeated_frames(
+    upsample_time: int, num_frames: int
+) -> None:
     torch.manual_seed(1)
     block = DecoderBlock(
         32,
@@ -181,7 +184,7 @@ def test_decoder_block_equals_its_definition_on_repeated_frames(upsample_time: i
         upsample_time=upsample_time,
         spectral=False,
     ).double()
-    x, code = torch.randn(2, 32, 3, 4, 4).double(), torch.randn(2, 5).double()
+    x, code = torch.randn(2, 32, num_frames, 4, 4).double(), torch.randn(2, 5).double()
     maps = block.spade.maps(torch.rand(2, 3, 16, 16).double(), 8)
 
     large = F.interpolate(x, scale_factor=(upsample_time, 2, 2))

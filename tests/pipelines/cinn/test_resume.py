@@ -15,10 +15,9 @@ import torch
 
 from pipelines.cinn.config import TrainRequest
 from pipelines.cinn.train import train
-from pipelines.clips import training_batches
+from pipelines.clips import open_training_data, training_batches
 from pipelines.events import Interrupted
 from pipelines.training.checkpoint import WEIGHTS_NAME, list_checkpoints
-from pipelines.training.data import open_training_data
 from pipelines.training.run_folder import load_run
 from tests.pipelines.cinn import tiny
 from tests.pipelines.training.toy import assert_equal_trees

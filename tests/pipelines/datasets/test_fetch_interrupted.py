@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines.datasets.fetch import fetch
+from pipelines.datasets.fetch_config import SourceSet
 from pipelines.events import Interrupted
 from tests.pipelines.datasets.fetch_cases import (
     Said,
@@ -73,53 +74,66 @@ def test_a_stop_leaves_the_parts_and_the_next_run_finishes(host: Host, tmp_path:
     assert host.body_bytes <= 1.1 * len(data)  # the last pieces before the stop may get lost
 
 
-KILLED = """
+ONE_RUN = """
 import sys
 from pathlib import Path
 from pipelines.datasets.fetch import fetch
+from pipelines.datasets.fetch_config import SourceSet
 from pipelines.datasets.fetch_config import FetchRequest
 from pipelines.events import Work
 fetch(FetchRequest.model_validate_json(Path(sys.argv[1]).read_text()), Work())
 """
 
 
+def start(root: Path, sources: SourceSet) -> subprocess.Popen[bytes]:
+    """A run in a process of its own."""
+    root.mkdir(exist_ok=True)
+    request = root / "request.json"
+    request.write_text(request_for(root, sources).model_dump_json())
+    return subprocess.Popen([sys.executable, "-c", ONE_RUN, str(request)], cwd=REPOSITORY)
+
+
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(
+def test_killed_at_fifty_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(
     host: Host, tmp_path: Path
 ) -> None:
-    share = SeafileHost(
-        host, {f"/part{n}.zip": honest_zip({f"{n}": noise(900_000)}) for n in range(2)}
-    )
-    big = honest_tar({f"folder/{n}": noise(150_000) for n in range(20)})
+    share = SeafileHost(host, {f"/{n}.zip": honest_zip({f"{n}": noise(200_000)}) for n in range(3)})
+    many = honest_tar({f"folder/{n}": noise(400) for n in range(1500)})
     sources = source_set(
         {"kind": "seafile", "url": share.url},
-        {"kind": "https", "files": [{"name": "big.tgz", "urls": [host.add("/big.tgz", big)]}]},
-        unpack=[
-            {"match": r"part(\d)\.zip", "into": "out/{1}"},
-            {"match": r"big\.tgz", "into": "."},
-        ],
+        {"kind": "https", "files": [{"name": "many.tgz", "urls": [host.add("/many.tgz", many)]}]},
+        unpack=[{"match": r"(\d)\.zip", "into": "out/{1}"}, {"match": r"many\.tgz", "into": "."}],
     )
     run(tmp_path / "undisturbed", sources)
     expected = tree(tmp_path / "undisturbed" / "data" / "kth" / "raw")
-    total, host.body_bytes = host.body_bytes, 0
-
-    request = request_for(tmp_path / "killed", sources)
-    (tmp_path / "request.json").write_text(request.model_dump_json())
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "request.json")]
+    host.piece_delay_s = 0.02
     draw, num_killed = random.Random(99), 0
-    host.piece_delay_s = 0.01
-    for _ in range(40):
-        process = subprocess.Popen(command, cwd=REPOSITORY)
-        before, limit = host.body_bytes, draw.randrange(0, total // 6)
-        while process.poll() is None and host.body_bytes - before <= limit:
-            time.sleep(0.002)
-        time.sleep(draw.random() * 0.02)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            num_killed += 1
-        if process.wait() == 0:
-            break
-    assert process.returncode == 0
-    assert num_killed >= 5
-    assert tree(request.folder) == expected
-    assert host.body_bytes <= 1.05 * total + num_killed * 3 * (64 << 10)
+    while num_killed < 50:
+        root = tmp_path / f"killed-{num_killed}"
+        for _ in range(8):
+            process = start(root, sources)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(draw.uniform(0.2, 1.5))
+            if process.poll() is None:
+                process.kill()
+                num_killed += 1
+            process.wait()
+        assert start(root, sources).wait() == 0
+        assert tree(root / "data" / "kth" / "raw") == expected
+
+
+@pytest.mark.slow
+def test_a_killed_download_fetches_hardly_anything_twice(host: Host, tmp_path: Path) -> None:
+    data = honest_zip({"a": noise(8_000_000)})
+    url = host.add("/a.zip", data)
+    sources = source_set({"kind": "https", "files": [{"name": "a.zip", "urls": [url]}]})
+    host.piece_delay_s = 0.002
+    for sixth in range(1, 6):
+        process = start(tmp_path, sources)
+        while host.body_bytes < sixth * len(data) // 6:
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+    assert start(tmp_path, sources).wait() == 0
+    assert tree(tmp_path / "data" / "kth" / "raw") == {"a.zip": data}
+    assert host.body_bytes <= 1.05 * len(data)

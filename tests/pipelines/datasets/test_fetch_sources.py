@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,7 +182,6 @@ def test_a_worker_does_the_job_and_keeps_no_secret(host: Host, tmp_path: Path) -
     )
     (record / "job.json").write_text(job.model_dump_json())
     reader, writer = os.pipe()
-    threading.Thread(target=lambda: os.fdopen(reader).read(), daemon=True).start()
     process = subprocess.run(
         [sys.executable, "-I", "pipelines/worker.py", str(record / "job.json"), str(writer)],
         cwd=REPOSITORY,
@@ -194,8 +192,15 @@ def test_a_worker_does_the_job_and_keeps_no_secret(host: Host, tmp_path: Path) -
         check=False,
     )
     os.close(writer)
+    with os.fdopen(reader) as events:
+        said = events.read()
     assert process.returncode == 0, process.stderr
     result = json.loads((record / "result.json").read_text())["result"]
     assert result["num_files_here"] == 1
-    kept = "".join(path.read_text() for path in record.iterdir()) + process.stdout + process.stderr
+    kept = (
+        "".join(path.read_text() for path in record.iterdir())
+        + process.stdout
+        + process.stderr
+        + said
+    )
     assert "q1w2e3r4t5z6u7i8o9p0" not in kept
