@@ -22,7 +22,6 @@ from i2v_cli.registry import VERBS
 from pipelines.events import EXIT_FAILED, EXIT_INTERRUPTED, UserError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # A polite kill gets the same orderly end as Ctrl-C, in whatever we are doing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    verb = next((word for word in arguments if word in VERBS), None)
+    first_word = next((word for word in arguments if not word.startswith("-")), None)
+    verb = first_word if first_word in VERBS else None
     try:
         outcome = _call(arguments, verb)
         if outcome is None:
@@ -76,7 +76,7 @@ def explain(problem: BaseException, verb: str | None = None) -> UserError:
         return UserError("interrupted", exit_code=EXIT_INTERRUPTED)
     if isinstance(problem, typer.TyperException):
         return verbs.usage_problem(problem, verb)
-    if isinstance(problem, OSError) and problem.errno in (*_DISK_FULL, *_NOT_ALLOWED):
+    if isinstance(problem, OSError) and (problem.filename or problem.errno in _DISK_FULL):
         return _explain_os_error(problem)
     reason = traceback.format_exception_only(problem)[-1].strip().split("\n")[0]
     return UserError(
@@ -91,8 +91,9 @@ def _explain_os_error(problem: OSError) -> UserError:
         return UserError(
             "no space left on the disk", details | {"to fix": "free some space, then try again"}
         )
+    reason = (problem.strerror or type(problem).__name__).lower()
     return UserError(
-        f"not allowed: {os.strerror(problem.errno or errno.EACCES)}",
+        f"cannot use a file or folder: {reason}",
         details
-        | {"to fix": "choose a folder you may write to, or set I2V_HOME, I2V_DATA, I2V_RUNS"},
+        | {"to fix": "choose one you may read and write; I2V_HOME, I2V_DATA, I2V_RUNS say where"},
     )

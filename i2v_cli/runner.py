@@ -90,8 +90,7 @@ def run_worker(
             worker.follow(display, stops)
         finally:
             worker.end_group()
-    log_end = Log(log_path, log_start)
-    return _result(worker, stops, log_end, environment)
+    return _result(worker, stops, Log(log_path, log_start), environment)
 
 
 class StopRequests:

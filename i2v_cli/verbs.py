@@ -20,8 +20,6 @@ from i2v_cli.names import nearest, not_built
 from i2v_cli.registry import VERBS
 from pipelines.events import EXIT_USAGE, UserError
 
-ALL_COMMANDS = "i2v --help"
-
 
 class Command(TyperCommand):
     """A verb, or an action of one such as `i2v data list`."""

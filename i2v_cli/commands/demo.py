@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from i2v_cli.jobs import Plan
     from i2v_cli.training import Choices
 
-FAMILY, DATASET, PRESET = "cinn", "synthetic", "demo"
+FAMILY, DATASET, PRESET, DEFAULT_KIND = "cinn", "synthetic", "demo", "clouds"
 EVALUATE = Target(
     "pipelines.cinn.evaluate:evaluate_run", "pipelines.cinn.config:EvaluateRequest", "main"
 )
@@ -30,24 +29,18 @@ EVALUATE = Target(
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo is made of: which clips, of which size, and which settings."""
+    """What a demo is made of: which clips, of which size, and how its stages are trained."""
 
     kinds: tuple[str, ...]
-    has_own_kinds: bool
-    data_preset: str
+    clips: str
     size_px: int
-    preset: str
-    overrides: tuple[str, ...]
-    seed: int | None
-    device: str | None
+    choices: Choices
+    run_names: tuple[str, ...]
 
     @property
-    def training_overrides(self) -> tuple[str, ...]:
-        """Settings of all stages: train on the kinds that the user named, else on the preset's."""
-        if not self.has_own_kinds:
-            return self.overrides
-        include = ", ".join(f"{kind}/*" for kind in self.kinds)
-        return (f"data.include=[{include}]", *self.overrides)
+    def last_run(self) -> str:
+        """The run that holds the whole model."""
+        return self.run_names[-1]
 
 
 @dataclass(frozen=True)
@@ -90,6 +83,7 @@ def run(
             metavar="NAME", help="settings of the model", rich_help_panel=options.SETTINGS
         ),
     ] = PRESET,
+    config_file: options.ConfigFile = None,
     seed: options.Seed = None,
     device: options.Device = None,
     dry_run: options.DryRun = False,
@@ -102,27 +96,29 @@ def run(
     has not seen, measures the result and writes a report. Takes minutes on a CPU. Called again, it
     goes on where it stopped.
     """
-    from i2v_cli.training import decide
+    from i2v_cli.training import Choices
 
     if out:
-        os.environ["I2V_DATA"] = str(Path(str(options.absolute(out))) / "data")
-        os.environ["I2V_RUNS"] = str(Path(str(options.absolute(out))) / "runs")
-    demo = Demo(
-        kinds=tuple(options.comma_separated(kinds) or _kinds_of(preset)),
-        has_own_kinds=kinds is not None,
-        data_preset=clips,
-        size_px=_size_px(preset, overrides or ()),
+        folder = Path(str(options.absolute(out)))
+        os.environ |= {"I2V_DATA": str(folder / "data"), "I2V_RUNS": str(folder / "runs")}
+    wanted = options.comma_separated(kinds)
+    own_data = [f"data.include=[{', '.join(f'{kind}/*' for kind in wanted)}]"] if wanted else []
+    choices = Choices(
+        family=FAMILY,
         preset=preset,
-        overrides=tuple(overrides or ()),
+        config_file=config_file,
+        overrides=(*own_data, *(overrides or ())),
         seed=seed,
         device=device,
     )
-    for stage in FAMILIES[FAMILY].stages:  # wrong settings come to light before an hour of work
-        decide(_choices(demo, stage))
-    run_names = _run_names(demo)
-    steps = _steps(demo, run_names)
-    page = locations.runs_root() / run_names[-1] / "report" / report.PAGE_NAME
-    found = {"report": str(page), "runs": run_names, "commands": [step.command for step in steps]}
+    demo = _decide(choices, wanted, clips)
+    steps = _steps(demo)
+    page = locations.runs_root() / demo.last_run / "report" / report.PAGE_NAME
+    found = {
+        "report": str(page),
+        "runs": demo.run_names,
+        "commands": [step.command for step in steps],
+    }
     if dry_run:
         return Outcome(result=found | {"dry_run": True}, lines=[step.command for step in steps])
     started = time.monotonic()
@@ -134,30 +130,46 @@ def run(
         result=found,
         lines=[short(page)],
         notes=[f"finished after {(time.monotonic() - started) / 60:.1f} minutes"],
-        next_command=f"i2v sample {FAMILY} --run {run_names[-1]} --image photo.jpg",
+        next_command=f"i2v sample {FAMILY} --run {demo.last_run} --image photo.jpg",
     )
 
 
-def _steps(demo: Demo, run_names: Sequence[str]) -> list[Step]:
-    last = run_names[-1]
-    common = _words(("--seed", demo.seed))
-    kinds = ",".join(demo.kinds)
-    size = f"--size {demo.size_px}"
+def _decide(choices: Choices, kinds: Sequence[str] | None, clips: str) -> Demo:
+    """Resolve all settings first: a wrong one comes to light before an hour of work."""
+    from i2v_cli.training import decide
+
+    trainings = [decide(replace(choices, stage=stage)) for stage in FAMILIES[FAMILY].stages]
+    config = trainings[0].plan.request.model_dump()["config"]
+    return Demo(
+        kinds=tuple(kinds or _kinds(config["data"]["include"])),
+        clips=clips,
+        size_px=config["stage1"]["size_px"],
+        choices=choices,
+        run_names=tuple(training.run_dir.name for training in trainings),
+    )
+
+
+def _kinds(patterns: Sequence[str]) -> list[str]:
+    """The kinds of clips that patterns of video ids speak of."""
+    named = [pattern.split("/")[0] for pattern in patterns]
+    return [kind for kind in named if kind.isidentifier()] or [DEFAULT_KIND]
+
+
+def _steps(demo: Demo) -> list[Step]:
+    kinds, size, seed = ",".join(demo.kinds), f"--size {demo.size_px}", demo.choices.seed
+    seeded = "" if seed is None else f" --seed {seed}"
     return [
         Step(
-            f"i2v download {DATASET} --kinds {kinds} --preset {demo.data_preset} {size}{common}",
+            f"i2v download {DATASET} --kinds {kinds} --preset {demo.clips} {size}{seeded}",
             lambda: _do(_download(demo)),
         ),
-        Step(
-            f"i2v extract-frames {DATASET} {size}",
-            lambda: _do(_extract(demo)),
-        ),
+        Step(f"i2v extract-frames {DATASET} {size}", lambda: _do(_extract(demo))),
         *(_train_step(demo, stage) for stage in FAMILIES[FAMILY].stages),
         Step(
-            f"samples of {last} for images it has not seen, and their numbers",
-            lambda: _evaluate(demo, last),
+            f"samples of {demo.last_run} for images it has not seen, and their numbers",
+            lambda: _evaluate(demo),
         ),
-        Step(f"i2v report {last}", lambda: _do(report.plan(last, {}))),
+        Step(f"i2v report {demo.last_run}", lambda: _do(report.plan(demo.last_run, {}))),
     ]
 
 
@@ -183,9 +195,9 @@ def _say_numbers(result: Mapping[str, Any]) -> None:
 def _download(demo: Demo) -> Plan:
     given = {
         "kinds": ("--kinds", list(demo.kinds)),
-        "preset": ("--clips", demo.data_preset),
+        "preset": ("--clips", demo.clips),
         "size_px": ("--size", demo.size_px),
-        "seed": ("--seed", demo.seed),
+        "seed": ("--seed", demo.choices.seed),
     }
     return download.plan(DATASET, given)
 
@@ -194,23 +206,10 @@ def _extract(demo: Demo) -> Plan:
     return extract_frames.plan(DATASET, {"size_px": ("--size", demo.size_px)})
 
 
-def _choices(demo: Demo, stage: str) -> Choices:
-    from i2v_cli.training import Choices
-
-    return Choices(
-        family=FAMILY,
-        stage=stage,
-        preset=demo.preset,
-        overrides=demo.training_overrides,
-        seed=demo.seed,
-        device=demo.device,
-    )
-
-
 def _train_step(demo: Demo, stage: str) -> Step:
     from i2v_cli.training import command_line, decide
 
-    choices = _choices(demo, stage)
+    choices = replace(demo.choices, stage=stage)
 
     def do() -> bool:
         training = decide(choices)
@@ -221,19 +220,19 @@ def _train_step(demo: Demo, stage: str) -> Step:
     return Step(command_line(choices, stage), do)
 
 
-def _evaluate(demo: Demo, run_name: str) -> bool:
+def _evaluate(demo: Demo) -> bool:
     from i2v_cli import presets, run_folders
     from i2v_cli.jobs import Plan
 
-    run = run_folders.find(run_name)
+    run = run_folders.find(demo.last_run)
     if _is_measured(run.path):
         return True
     given: Mapping[str, tuple[str, Any]] = {
         "run_dir": ("RUN", str(run.path)),
         "data_root": ("$I2V_DATA", str(locations.data_root())),
         "out_dir": ("RUN", str(run.path)),
-        "seed": ("--seed", demo.seed),
-        "device": ("--device", demo.device),
+        "seed": ("--seed", demo.choices.seed),
+        "device": ("--device", demo.choices.device),
     }
     model = presets.find_class(EVALUATE.request)
     request = presets.resolve(model, [presets.from_options(given)], who=FAMILY)
@@ -245,31 +244,3 @@ def _is_measured(run_dir: Path) -> bool:
     metrics = run_dir / "metrics.json"
     checkpoints = [path.stat().st_mtime for path in run_dir.glob("checkpoints/step-*")]
     return metrics.exists() and metrics.stat().st_mtime >= max(checkpoints, default=0.0)
-
-
-def _size_px(preset: str, overrides: Sequence[str]) -> int:
-    """The size of the frames that the model of a preset takes."""
-    from i2v_cli.training import Choices, decide
-
-    choices = Choices(FAMILY, FAMILIES[FAMILY].stages[0], preset=preset, overrides=overrides)
-    config = decide(choices).plan.request.model_dump()["config"]
-    return int(config["stage1"]["size_px"])
-
-
-def _kinds_of(preset: str) -> list[str]:
-    """The kinds of clips that a preset is trained on."""
-    from i2v_cli import presets
-
-    data = presets.from_preset(FAMILY, preset).values.get("data", {})
-    return [pattern.split("/")[0] for pattern in data.get("include", ())] or ["clouds"]
-
-
-def _run_names(demo: Demo) -> list[str]:
-    from i2v_cli.run_folders import default_name
-
-    return [default_name(FAMILY, stage, demo.preset) for stage in FAMILIES[FAMILY].stages]
-
-
-def _words(*pairs: tuple[str, object]) -> str:
-    given = [f" {option} {shlex.quote(str(value))}" for option, value in pairs if value is not None]
-    return "".join(given)

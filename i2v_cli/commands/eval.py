@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from i2v_cli import locations, names, options
-from i2v_cli.console import Outcome, Table
+from i2v_cli.console import Outcome, Table, short
 from i2v_cli.registry import METRICS, Target
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="JSON to write (metrics.json in the source)",
+            help="JSON to write (metrics.json of the run, or in the source)",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -128,7 +128,7 @@ def plan(
     source_path = _folder(source)
     layers = presets.stack(
         model,
-        defaults={"out_path": str(source_path / "metrics.json")} if source_path else None,
+        defaults={"out_path": str(_metrics_path(source_path))} if source_path else None,
         preset=preset,
         presets_of="eval",
         config_file=config_file,
@@ -157,13 +157,15 @@ def plan(
 
 def outcome(planned: Plan, result: Mapping[str, Any]) -> Outcome:
     """The numbers as a table; where they were written."""
-    source = planned.request.model_dump()["source"]
-    is_run = source.parent == locations.runs_root()
+    from i2v_cli import run_folders
+
+    metrics_path = planned.outputs["metrics"]
+    run = run_folders.read(metrics_path.parent)
     return Outcome(
         result=result,
         table=Table(result["columns"], result["rows"]) if "columns" in result else None,
-        notes=[f"written to {planned.outputs['metrics']}"],
-        next_command=f"i2v report {source.name}" if is_run else None,
+        notes=[f"written to {short(metrics_path)}"],
+        next_command=f"i2v report {run.name}" if run else None,
     )
 
 
@@ -171,6 +173,15 @@ _SOURCE_REMEDY = {
     "to fix": "give a folder of videos, or the name of a run with samples",
     "run first": "i2v sample FAMILY --run RUN --image FILE",
 }
+
+
+def _metrics_path(source: Path) -> Path:
+    """Where numbers belong: with the run that the videos are part of, else beside the videos."""
+    from i2v_cli.run_folders import RUN_NAME
+
+    folders = (source, *source.parents[:2])
+    run_dir = next((folder for folder in folders if (folder / RUN_NAME).is_file()), source)
+    return run_dir / "metrics.json"
 
 
 def _folder(text: str | None) -> Path | None:

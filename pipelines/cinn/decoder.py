@@ -150,7 +150,11 @@ class Spade(nn.Module):
         # the published weights expect aligned corners here
         small = F.interpolate(start, size=(map_px, map_px), mode="bilinear", align_corners=True)
         hidden = F.leaky_relu(self.conv(small), _SLOPE, inplace=True)
-        return SpadeMaps(1 + self.to_gamma(hidden), self.to_beta(hidden))
+        # one convolution for both: they read the same map, which is the larger part of the work
+        weight = torch.cat((self.to_gamma.weight, self.to_beta.weight))
+        bias = torch.cat((self.to_gamma.bias, self.to_beta.bias))
+        gamma, beta = F.conv2d(hidden, weight, bias, padding=1).chunk(2, dim=1)
+        return SpadeMaps(1 + gamma, beta)
 
     @staticmethod
     def modulate(normalized: Tensor, maps: SpadeMaps) -> Tensor:

@@ -32,11 +32,10 @@ from pipelines.datasets.fetch_plan import (
 )
 from pipelines.datasets.unpack import place
 from pipelines.events import EXIT_NO_DATA, UserError
-from pipelines.io.archives import extract, is_archive
+from pipelines.io.archives import ArchiveError, extract, is_archive, names_in
 from pipelines.io.download import Wanted, WrongContent, check_file
 from pipelines.io.fetchers.video_list import read_table
 from pipelines.io.manifest import ContentRow, Manifest
-from pipelines.io.zip_archive import is_last_zip_part
 
 MAX_DEPTH = 6
 MAX_ENTRIES = 500_000
@@ -75,8 +74,13 @@ def adopt(
         if not _is_published(path.name, sources, manifest.folder)
     ]
     for source in sources:
-        folders = _unpacked_one_by_one(from_dir, others, staging)
-        any(_from_folder(each, from_dir, source, manifest, adopted, only) for each in folders)
+        if _from_folder(from_dir, from_dir, source, manifest, adopted, only):
+            continue
+        for path in others:
+            if _unpacks(path, staging, source, adopted) and _from_folder(
+                staging, from_dir, source, manifest, adopted, only
+            ):
+                break
     shutil.rmtree(staging, ignore_errors=True)
     if not adopted:
         raise _nothing(from_dir, sources, adopted)
@@ -106,18 +110,37 @@ def _from_folder(
     return found
 
 
-def _unpacked_one_by_one(from_dir: Path, archives: list[Path], staging: Path) -> Iterator[Path]:
-    """The folder itself, then the content of each of its archives."""
-    yield from_dir
-    for path in archives:
-        shutil.rmtree(staging, ignore_errors=True)
+def _unpacks(path: Path, staging: Path, source: Source, adopted: Adopted) -> bool:
+    """Unpack an archive if its names promise something of a source; returns whether it did."""
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        if not _promises(names_in(path), source, staging.parent):
+            return False
         extract(path, staging)
-        yield staging
+    except ArchiveError as problem:
+        if problem not in adopted.refused:
+            adopted.refused.append(problem)
+        return False
+    return True
+
+
+def _promises(names: list[str], source: Source, folder: Path) -> bool:
+    """Whether an archive with these names may hold a source's files or all of its content."""
+    known = {each.name.rpartition("/")[2] for each in known_files(source, folder)}
+    if any(name.rpartition("/")[2] in known for name in names):
+        return True
+    patterns = getattr(source, "include", ())
+    if any(fnmatch(name, f"*{pattern}") for name in names for pattern in patterns):
+        return True
+    return bool(source.content) and all(
+        any(fnmatch("/" + name, f"*/{pattern}{end}") for name in names for end in ("", "/*"))
+        for pattern in source.content
+    )
 
 
 def _archives(folder: Path) -> Iterator[Path]:
     for path in _walk(folder):
-        if path.is_file() and (is_archive(path) or is_last_zip_part(path)):
+        if path.is_file() and is_archive(path):
             yield path
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipelines.datasets.fetch_config import FetchRequest, Source, YoutubeSource
 from pipelines.datasets.fetch_plan import (
     PlanRow,
     bytes_needed,
+    command_of,
     free_bytes,
     is_selected,
     label_of,
@@ -28,13 +29,22 @@ from pipelines.datasets.unpack import growth_of, unpack_all
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.files import folder_lock, read_json, write_json
 from pipelines.io.archives import Report
-from pipelines.io.download import Fetched, Meter, Task, Unavailable, fetch_all, remove_litter
+from pipelines.io.download import (
+    Fetched,
+    Meter,
+    SourceClosed,
+    Task,
+    Unavailable,
+    fetch_all,
+    remove_litter,
+)
 from pipelines.io.fetchers.video_list import coverage, read_table
 from pipelines.io.fetchers.web import Web
-from pipelines.io.manifest import Manifest
+from pipelines.io.manifest import Manifest, now
 
 MISSING = "missing.json"
 _SHOWN_FAILURES = 5
+_REMEDIES = ("put them into", "then run", "to fix", "or", "or else")
 
 
 def fetch(request: FetchRequest, work: Work) -> dict[str, Any]:
@@ -73,14 +83,17 @@ def _check_subset(request: FetchRequest) -> None:
 
 
 def _check_terms(request: FetchRequest) -> None:
-    if request.sources.needs_acceptance and not request.accept_terms:
+    """Terms are accepted once per folder; the manifest remembers when."""
+    if not request.sources.needs_acceptance or request.accept_terms:
+        return
+    if Manifest(request.folder, dataset=request.dataset).terms_accepted is None:
         raise UserError(
             f"the terms of '{request.dataset}' have to be accepted first",
             {
                 "terms": request.sources.terms,
                 "read them at": request.sources.homepage or "-",
                 "please cite": " ".join(request.sources.citation.split()),
-                "to fix": f"i2v download {request.dataset} --accept-terms",
+                "to fix": f"{command_of(request)} --accept-terms",
             },
             EXIT_USAGE,
         )
@@ -108,6 +121,9 @@ class _Run:
         remove_litter(self.manifest.path)
         remove_litter(self.folder / MISSING)
         self.manifest.forget_lost()
+        if self.request.sources.needs_acceptance and self.request.accept_terms:
+            self.manifest.terms_accepted = self.manifest.terms_accepted or now()
+            self.manifest.save()
         if self.request.from_dir is not None:
             adopted = adopt(
                 self.request.from_dir, self.sources, self.manifest, only=self.request.only
@@ -203,9 +219,10 @@ class _Run:
         if isinstance(outcome, Unavailable):
             self.missing[name] = outcome.reason
             self.work.log(f"{place}: {outcome.message}")
-        else:
-            self.failures[name] = outcome
+            return
+        if outcome not in self.failures.values():  # one closed source fails all its files
             self.work.warning(f"{place}: {name}: {outcome.message}")
+        self.failures[name] = outcome
 
     def _check_room(self, rows: Sequence[PlanRow]) -> None:
         needed, free = self._bytes_needed(rows), free_bytes(self.folder)
@@ -250,7 +267,7 @@ class _Run:
             row = self.manifest.contents[label]
             self.work.log(f"taken over: {row.num_files} files for {label}")
         for problem in adopted.refused:
-            self.work.warning(f"{problem.message} ({problem.details['file']})")
+            self.work.warning(problem.message)
 
     def _result(self) -> dict[str, Any]:
         files = self._file_rows()
@@ -331,26 +348,44 @@ class _Run:
             self.work.warning(f"{len(self.missing)} videos cannot be had: {words}")
 
     def _raise_failures(self, result: dict[str, Any]) -> None:
-        complete = f"{result['num_files_here']} of {result['num_files']} files"
+        total = result["num_files"]
+        complete = f"{result['num_files_here']} of {total} files" if total else ""
         report = result["coverage"]
         if self.missing and report and not any(row["videos_here"] for row in report.values()):
             raise UserError("none of the listed videos can be had", {"see": self.folder / MISSING})
-        problems = list({id(each): each for each in self.failures.values()}.values())
-        if not problems:
-            return
-        if len(problems) == 1:
-            problems[0].details.setdefault("complete", complete)
-            raise problems[0]
-        details: dict[str, object] = {
-            name: problem.message for name, problem in list(self.failures.items())[:_SHOWN_FAILURES]
-        }
-        details["complete"] = complete
-        details["to fix"] = "run the same command again; what is complete is not fetched again"
-        raise UserError(
-            f"{len(self.failures)} downloads of '{self.request.dataset}' failed",
-            details,
+        if self.failures:
+            raise _one_error(self.request, self.failures, complete)
+
+
+def _one_error(
+    request: FetchRequest, failures: Mapping[str, UserError], complete: str
+) -> UserError:
+    """What went wrong, as one error: the error itself when all have the same, else a list."""
+    here = {"complete": complete} if complete else {}
+    by_message: dict[str, list[str]] = {}
+    for name, problem in failures.items():
+        by_message.setdefault(problem.message, []).append(name)
+    problems = list(failures.values())
+    if len(by_message) == 1:
+        details = dict(problems[0].details)
+        remedy = {key: details.pop(key) for key in _REMEDIES if key in details}
+        more = {"also": f"{len(problems) - 1} more files"} if len(problems) > 1 else {}
+        return UserError(
+            problems[0].message,
+            {**details, **more, **here, **remedy},
             problems[0].exit_code,
         )
+    shown: dict[str, object] = {}
+    for message, names in list(by_message.items())[:_SHOWN_FAILURES]:
+        shown[names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")] = message
+    closed = next((each for each in problems if isinstance(each, SourceClosed)), None)
+    how = {"how": closed.details["how"]} if closed and "how" in closed.details else {}
+    again = {"to fix": f"{command_of(request)}  (what is complete is not fetched again)"}
+    return UserError(
+        f"{len(failures)} downloads of '{request.dataset}' failed",
+        {**shown, **here, **how, **again},
+        problems[0].exit_code,
+    )
 
 
 def _verify(request: FetchRequest, work: Work) -> dict[str, Any]:

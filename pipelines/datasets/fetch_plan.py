@@ -120,7 +120,7 @@ def _personal_fetcher(
             [wanted_of(file, source.url) for file in source.files],
             how=source.how,
             folder=request.folder,
-            command=f"i2v download {request.dataset}",
+            command=command_of(request),
         )
     if isinstance(source, SessionSource):
         return CookieSessionFetcher(
@@ -151,6 +151,12 @@ def _personal_fetcher(
 def wanted_of(file: SourceFile, url: str) -> Wanted:
     """A file of the sources as the fetchers want it."""
     return Wanted(file.name, url, size=file.size, checksums=file.checksums, kinds=file.signatures)
+
+
+def command_of(request: FetchRequest) -> str:
+    """What to type to go on with a request."""
+    part = f" --subset {request.subset}" if request.subset else ""
+    return f"i2v download {request.dataset}{part}"
 
 
 def label_of(source: Source) -> str:

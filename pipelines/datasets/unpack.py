@@ -13,9 +13,8 @@ from typing import Any
 from pipelines.datasets.fetch_config import UnpackRule
 from pipelines.events import UserError
 from pipelines.files import fingerprint
-from pipelines.io.archives import Report, extract, is_archive
+from pipelines.io.archives import Report, extract, is_archive, parts_of
 from pipelines.io.manifest import Manifest, UnpackedRow
-from pipelines.io.zip_archive import find_parts, is_last_zip_part
 
 _STAGING = ".unpacked"
 _JUNK = ("__MACOSX", ".DS_Store")
@@ -36,9 +35,9 @@ def unpack_all(
     for name in sorted(manifest.files):
         rule = rule_for(name, rules)
         path = manifest.folder / name
-        if rule is None or not path.is_file() or not _is_readable(path):
+        if rule is None or not path.is_file() or not is_archive(path):
             continue
-        parts = _part_names(manifest.folder, path)
+        parts = [part.relative_to(manifest.folder).as_posix() for part in parts_of(path)]
         mark = fingerprint([manifest.files[part].sha256 for part in parts])
         before = manifest.unpacked.get(name)
         if before and before.fingerprint == mark and manifest.has_all(before.names):
@@ -61,15 +60,6 @@ def growth_of(name: str, rules: Sequence[UnpackRule]) -> float:
     """Unpacked over packed size of a file, about; 0 for what is not unpacked."""
     rule = rule_for(name, rules)
     return rule.growth if rule else 0.0
-
-
-def _is_readable(path: Path) -> bool:
-    return is_archive(path) or is_last_zip_part(path)
-
-
-def _part_names(folder: Path, path: Path) -> list[str]:
-    parts = find_parts(path) if is_last_zip_part(path) else [path]
-    return [part.relative_to(folder).as_posix() for part in parts]
 
 
 def _unpack(

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pipelines.io.members import Archive, Damaged, Member, Refused
 from pipelines.io.names import NameRefused, NameRegistry, safe_parts
 from pipelines.io.signatures import kind_of_file
 from pipelines.io.tar_archive import TarArchive
-from pipelines.io.zip_archive import ZipArchive, is_last_zip_part
+from pipelines.io.zip_archive import ZipArchive, find_parts, is_last_zip_part
 
 Report = Callable[[int, int | None], None]
 """Called with the bytes written so far and their total (None when the archive does not say)."""
@@ -56,8 +57,22 @@ class ArchiveError(UserError):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins like an archive that `extract` reads."""
-    return kind_of_file(path) in ("zip", "split zip", "gzip", "tar")
+    """Whether a file looks like an archive that `extract` reads; of a split zip the last part."""
+    if kind_of_file(path) in ("zip", "split zip", "gzip", "tar"):
+        return not re.fullmatch(r"\.z\d+", path.suffix.lower())
+    return is_last_zip_part(path)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of an archive in order, `path` last. Raises ArchiveError when one is missing."""
+    with _damage_explained(path):
+        return find_parts(path) if is_last_zip_part(path) else [path]
+
+
+def names_in(archive: Path) -> list[str]:
+    """The names of an archive's entries, as they are written there. Raises ArchiveError."""
+    with _damage_explained(archive), open_archive(archive) as opened:
+        return [member.name for member in opened.members()]
 
 
 def extract(
@@ -86,13 +101,18 @@ def extract(
 
 
 def _fill(archive: Path, folder: Path, limits: Limits, report: Report | None) -> Extracted:
+    with _damage_explained(archive), open_archive(archive) as opened:
+        tree = _Tree(folder, limits, opened, report)
+        for member in opened.members():
+            tree.add(member)
+        tree.finish()
+        return Extracted(tree.num_files, tree.written)
+
+
+@contextmanager
+def _damage_explained(archive: Path) -> Iterator[None]:
     try:
-        with open_archive(archive) as opened:
-            tree = _Tree(folder, limits, opened, report)
-            for member in opened.members():
-                tree.add(member)
-            tree.finish()
-            return Extracted(tree.num_files, tree.written)
+        yield
     except Damaged as problem:
         raise ArchiveError(
             f"'{archive.name}' is damaged: {problem}",

@@ -69,6 +69,7 @@ class Manifest:
     """The manifest of one folder. `record` saves it; who changes rows otherwise calls `save`.
 
     listed: the files of shared folders, as their servers listed them last.
+    terms_accepted: when the user did so, None when it was not needed.
     """
 
     def __init__(self, folder: Path, *, dataset: str, tool_version: str = "") -> None:
@@ -80,6 +81,7 @@ class Manifest:
         self.unpacked: dict[str, UnpackedRow] = {}
         self.contents: dict[str, ContentRow] = {}
         self.listed: dict[str, list[str]] = {}
+        self.terms_accepted: str | None = None
         if self.path.exists():
             self._read()
 
@@ -90,7 +92,7 @@ class Manifest:
             size=fetched.size,
             sha256=fetched.sha256,
             checked=fetched.checked,
-            date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            date=now(),
             mtime_ns=(self.folder / wanted.name).stat().st_mtime_ns,
             etag=fetched.etag,
             last_modified=fetched.last_modified,
@@ -149,6 +151,7 @@ class Manifest:
                 "files": {name: asdict(row) for name, row in sorted(self.files.items())},
                 "unpacked": {name: asdict(row) for name, row in sorted(self.unpacked.items())},
                 "contents": {name: asdict(row) for name, row in sorted(self.contents.items())},
+                "terms_accepted": self.terms_accepted,
                 "listed": dict(sorted(self.listed.items())),
             },
         )
@@ -161,6 +164,7 @@ class Manifest:
             self.files = {name: FileRow(**row) for name, row in value["files"].items()}
             self.unpacked = {name: UnpackedRow(**row) for name, row in value["unpacked"].items()}
             self.contents = {name: ContentRow(**row) for name, row in value["contents"].items()}
+            self.terms_accepted = value["terms_accepted"]
             self.listed = {str(label): list(names) for label, names in value["listed"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
             raise UserError(
@@ -171,3 +175,8 @@ class Manifest:
                     "to fix": "move it away; the files are then checked and taken over anew",
                 },
             ) from problem
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

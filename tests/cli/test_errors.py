@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,30 @@ def test_an_error_inside_the_program_shows_no_traceback_unless_asked(
     assert "a bug of ours" in text
     assert main(["runs", "list", "--verbose"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_home_that_cannot_be_written_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "a file").touch()
+    (here / "data" / "synthetic").mkdir(parents=True)
+    monkeypatch.setenv("I2V_HOME", str(here / "a file"))
+    monkeypatch.setattr("i2v_cli.environments.ensure", lambda name, reporter: Path("python"))
+    assert main(["data", "info", "synthetic"]) == 1
+    said = capsys.readouterr().err
+    assert "cannot use a file or folder" in said
+    assert str(here / "a file") in said
+    assert "I2V_HOME" in said
+
+
+def test_a_full_disk_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, value: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    (here / "data" / "synthetic").mkdir(parents=True)
+    monkeypatch.setattr("i2v_cli.environments.ensure", lambda name, reporter: Path("python"))
+    monkeypatch.setattr("i2v_cli.jobs.write_json", fail)
+    assert main(["data", "info", "synthetic"]) == 1
+    assert "error: no space left on the disk\n" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,19 @@ def test_no_words_at_all_show_the_same_as_help(
     without = capsys.readouterr().out
     main(["--help"])
     assert capsys.readouterr().out == without
+
+
+def test_a_shell_completes_verbs_and_options(here: Path) -> None:
+    def complete(words: str) -> str:
+        count = str(len(words.split(" ")) - 1)
+        asked = {"_I2V_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+        code = "from i2v_cli.app import main; main([])"
+        variables = os.environ | {"PYTHONPATH": str(ROOT)} | asked
+        return subprocess.check_output([sys.executable, "-c", code], env=variables, text=True)
+
+    assert complete("i2v tra").split() == ["train", "transfer"]
+    assert complete("i2v data p").split() == ["preview"]
+    assert "--stage1-run" in complete("i2v train --sta").split()
 
 
 def test_verbs_that_are_not_built_are_not_shown(

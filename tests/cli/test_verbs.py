@@ -151,6 +151,16 @@ def test_eval_prints_its_table_and_takes_a_run_by_name(trained: Workplace) -> No
     assert done.stderr.endswith("next: i2v report cinn-stage2-demo\n")
 
 
+def test_numbers_of_a_folder_of_samples_belong_to_its_run(trained: Workplace) -> None:
+    samples = trained.runs / "cinn-stage2-demo" / "samples" / "one"
+    elsewhere = trained.place / "elsewhere"
+    for folder in (samples, elsewhere):
+        folder.mkdir(parents=True)
+    for folder, place in ((samples, samples.parents[1]), (elsewhere, elsewhere)):
+        planned = trained.json("eval", "psnr", "--source", str(folder), "--dry-run")
+        assert planned["result"]["outputs"]["metrics"] == str(place / "metrics.json")
+
+
 def test_report_prints_the_page(trained: Workplace) -> None:
     done = trained.i2v("report", "cinn-stage2-demo")
     assert done.stdout == "runs/cinn-stage2-demo/report/index.html\n"

@@ -99,6 +99,13 @@ def test_each_way_to_fail_has_its_exit_code_and_its_words(kind: str, workplace: 
     assert "most recent call" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_is_too_full_for_the_record_is_still_told(workplace: Workplace) -> None:
+    done = workplace.i2v(*DOWNLOAD, "record_full")
+    assert done.returncode == 1
+    assert "error: no space left on the disk\n" in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["bug", "segfault"])
 def test_a_failure_shows_what_was_said_before_it_and_where_the_rest_is(
     kind: str, workplace: Workplace

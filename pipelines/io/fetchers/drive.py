@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import gdown
+import requests
 from gdown.download import get_url_from_gdrive_confirmation
 from gdown.exceptions import DownloadError, FileURLRetrievalError
 
@@ -27,6 +28,7 @@ from pipelines.io.fetchers.web import (
     check_address,
     check_status,
     length_of,
+    no_connection,
     nothing_fits,
 )
 from pipelines.io.names import NameRefused, safe_parts
@@ -106,7 +108,9 @@ class DriveFolderFetcher:
                 cookies_file=str(self._cookies_path) if self._cookies_path else None,
                 timeout=self.web.policy.read_timeout_s,
             )
-        except (DownloadError, OSError) as problem:  # requests' errors are OSErrors
+        except (requests.ConnectionError, requests.Timeout) as problem:
+            raise no_connection(self.url, type(problem).__name__) from problem
+        except (DownloadError, requests.RequestException) as problem:
             raise _quota(self.url, str(problem)) from problem
         files = {_checked(str(row.path), self.url): row.id for row in rows}
         wanted = [

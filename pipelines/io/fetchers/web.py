@@ -28,6 +28,7 @@ _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_BODY_BYTES = 32 << 20
 _ENOUGH_BYTES = 1 << 20
+_SILENT_ATTEMPTS = 3
 USER_AGENT = "Mozilla/5.0 (compatible; i2v dataset download)"
 
 
@@ -74,11 +75,17 @@ class Page:
 
 
 class Transient(Exception):
-    """Something that another try may cure. retry_after_s: what the server asked for."""
+    """Something that another try may cure.
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    retry_after_s: what the server asked for.  is_silent: there is no server that answers.
+    """
+
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, is_silent: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.is_silent = is_silent
 
 
 class Unreachable(UserError):
@@ -199,7 +206,8 @@ class Web:
                 if received() - received_then >= enough:
                     failures, received_then = 0, received()
                 failures += 1
-                if failures >= self.policy.attempts:
+                allowed = _SILENT_ATTEMPTS if problem.is_silent else self.policy.attempts
+                if failures >= min(allowed, self.policy.attempts):
                     raise _gave_up(problem, url, failures) from problem
                 meter.pause(self._delay(problem, failures, url))
 
@@ -293,7 +301,8 @@ def _problems_named(url: str) -> Iterator[None]:
             ) from problem
         if isinstance(problem, httpx.UnsupportedProtocol):
             raise UserError("not an address of a file", {"url": url}) from problem
-        raise Transient(f"{host}: {str(problem) or type(problem).__name__}") from problem
+        words = f"{host}: {str(problem) or type(problem).__name__}"
+        raise Transient(words, is_silent=isinstance(problem, httpx.ConnectError)) from problem
     except httpx.InvalidURL as problem:
         raise UserError("not an address of a file", {"url": url, "reason": problem}) from problem
 
@@ -306,7 +315,21 @@ def _has_cause(problem: BaseException | None, kind: type[BaseException]) -> bool
     return False
 
 
+def no_connection(url: str, reason: str) -> GaveUp:
+    """The error for a server that cannot be reached at all."""
+    return GaveUp(
+        f"no connection to {urlsplit(url).hostname}",
+        {
+            "reason": reason,
+            "url": url,
+            "to fix": "check the network and the proxy, then run the same command again",
+        },
+    )
+
+
 def _gave_up(problem: Transient, url: str, failures: int) -> GaveUp:
+    if problem.is_silent:
+        return no_connection(url, str(problem))
     return GaveUp(
         f"gave up after {failures} tries: {problem}",
         {

@@ -97,6 +97,12 @@ def disk_full(place: Path, work: Work) -> None:
     raise OSError(28, "No space left on device", str(place / "x.npz"))
 
 
+def record_full(place: Path, work: Work) -> None:
+    """As a disk that is full when the job's own record is written."""
+    work._record = Path("/dev/full").open("a")
+    work.metric(1, {"loss": 1.0})
+
+
 def read_only(place: Path, work: Work) -> None:
     """As the system does on a disk that cannot be written."""
     raise OSError(30, "Read-only file system", str(place / "x.npz"))

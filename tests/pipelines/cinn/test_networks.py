@@ -212,7 +212,8 @@ def test_spectral_norm_is_that_of_the_published_layers(dimensions: int) -> None:
             "weight_v": ours.norm.right,
         }
     )
-    x = torch.randn(2, 4, *[5] * dimensions)
+    ours, theirs = ours.double(), theirs.double()
+    x = torch.randn(2, 4, *[5] * dimensions).double()
     losses = [(layer(x).square().sum() + layer(x + 1).sum()) for layer in (ours, theirs)]
     torch.testing.assert_close(*losses)
     for loss in losses:

@@ -245,10 +245,20 @@ def test_a_page_saved_instead_of_the_archive_is_refused(
 
 
 def test_a_hostile_archive_in_the_folder_is_refused(tmp_path: Path, hand: Path) -> None:
-    write(hand, {"weights.zip": honest_zip({"../../evil": b"1"})})
+    write(hand, {"weights.zip": honest_zip(CHECKPOINTS | {"../../evil": b"1"})})
     with pytest.raises(UserError, match="is refused: the name"):
         adopt_weights(tmp_path, hand)
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_archives_that_have_nothing_to_do_with_it_are_left_alone(
+    tmp_path: Path, hand: Path
+) -> None:
+    write(hand, {"broken.zip": b"PK\x03\x04 not really", "other.zip": honest_zip({"a": b"1"})})
+    write(hand, {"more.tar.gz": honest_tar({"b/c": b"1"})})
+    write(hand, {"w.zip": honest_zip(CHECKPOINTS)})
+    _, files = adopt_weights(tmp_path, hand)
+    assert set(files) == {f"plants_64x64/{name}" for name in CHECKPOINTS}
 
 
 def test_a_folder_without_anything_that_fits_says_what_is_wanted(

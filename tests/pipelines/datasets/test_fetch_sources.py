@@ -79,9 +79,8 @@ def test_a_session_that_ends_leaves_what_is_complete_and_goes_on_later(
         fetch(request_for(tmp_path, sources, jobs=4), said)
     assert caught.value.details["complete"] == "2 of 4 files"
     assert (raw / "extracted" / "S0" / "Videos" / "a.mp4").is_file()
-    assert sum("download" in request.query for request in host.requests) == 3, (
-        "the last is not tried"
-    )
+    num_asked = sum("download" in request.query for request in host.requests)
+    assert num_asked == 3, "the last is not tried"
 
     server.session, server.ends_after = "fresh" + secret, None
     monkeypatch.setenv("I2V_H36M_PHPSESSID", "fresh" + secret)
@@ -197,10 +196,6 @@ def test_a_worker_does_the_job_and_keeps_no_secret(host: Host, tmp_path: Path) -
     assert process.returncode == 0, process.stderr
     result = json.loads((record / "result.json").read_text())["result"]
     assert result["num_files_here"] == 1
-    kept = (
-        "".join(path.read_text() for path in record.iterdir())
-        + process.stdout
-        + process.stderr
-        + said
-    )
+    said += process.stdout + process.stderr
+    kept = "".join(path.read_text() for path in record.iterdir()) + said
     assert "q1w2e3r4t5z6u7i8o9p0" not in kept

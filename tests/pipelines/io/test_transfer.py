@@ -340,9 +340,9 @@ def test_a_server_that_falls_silent_is_asked_again(host: Host, tmp_path: Path) -
 def test_nobody_listening_is_said_with_the_host(web: Web, tmp_path: Path) -> None:
     with serving() as gone:
         url = gone.url
-    with pytest.raises(UserError, match=r"gave up after 4 tries: 127\.0\.0\.1") as caught:
+    with pytest.raises(UserError, match=r"no connection to 127\.0\.0\.1") as caught:
         get(web, url + "/data.zip", tmp_path)
-    assert caught.value.details["to fix"].startswith("check the connection")
+    assert caught.value.details["to fix"].startswith("check the network")
 
 
 def test_a_stop_ends_a_transfer_and_keeps_its_part(host: Host, web: Web, tmp_path: Path) -> None:
