@@ -39,8 +39,8 @@ _SETTINGS = {
 }
 """How the C library and OpenMP behave in a worker, unless the user has decided.
 
-A training step frees and takes the same large arrays again; giving them back to the system in between
-costs a fifth of its time in page faults. Threads that wait by spinning make a step two to three times
+A training step frees and takes the same large arrays again; giving them back to the system costs a
+fifth of its time in page faults. Threads that wait by spinning make a step two to three times
 slower as soon as another program uses a core.
 """
 

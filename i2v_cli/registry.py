@@ -67,7 +67,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: a module with `build`, which gives what looks at videos and then has the numbers."""
+    """A metric: a module with `build`, whose result looks at videos and then has the numbers."""
 
     module: str
     about: str

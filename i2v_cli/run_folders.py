@@ -57,7 +57,7 @@ def read(path: Path) -> Run | None:
     """The run in a folder, None when there is none. UserError when its files are damaged."""
     import yaml  # not at the top: the help of a verb has no use for it
 
-    if not (path / RUN_NAME).is_file():
+    if not is_run(path):
         return None
     try:
         record = read_json(path / RUN_NAME)
@@ -84,13 +84,24 @@ def list_all() -> list[Run]:
     return runs
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's, damaged or not."""
+    return (path / RUN_NAME).is_file()
+
+
 def find(text: str) -> Run:
     """The run of this name or path. UserError with the nearest name when there is none."""
+    run = read(locate(text))
+    assert run is not None
+    return run
+
+
+def locate(text: str) -> Path:
+    """The folder of a run of this name or path, which may be damaged."""
     as_path = Path(text).expanduser().absolute()
     for path in (locations.runs_root() / text, as_path):
-        run = read(path)
-        if run:
-            return run
+        if is_run(path):
+            return path
     if as_path.is_dir():
         raise UserError(
             f"'{text}' is not a run folder",

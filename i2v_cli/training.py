@@ -63,23 +63,22 @@ def decide(choices: Choices) -> Training:
     config = _config(choices, family, stored=None)
     tag = _tag(choices, config)
     run_dir = locations.runs_root() / _run_name(choices, stage, tag)
-    existing = run_folders.read(run_dir)
+    existing = None if choices.is_overwrite else run_folders.read(run_dir)
     if choices.is_resume:
         config = _config(choices, family, stored=_stored_config(existing, run_dir))
     changes: dict[str, tuple[Any, Any]] = {}
-    if existing and not choices.is_overwrite:
+    if existing:
         _refuse_other_stage(choices, stage, existing)
         changes = _changes(choices, family, stage, existing, config)
         _refuse_fixed_changes(family, stage, existing, changes)
-    kept = None if choices.is_overwrite else existing
-    plan = _plan(choices, family, stage, config=config, run_dir=run_dir, tag=tag, kept=kept)
-    is_same = kept is not None and kept.request.get("max_steps") == choices.max_steps
+    plan = _plan(choices, family, stage, config=config, run_dir=run_dir, tag=tag, kept=existing)
+    is_same = existing is not None and existing.request.get("max_steps") == choices.max_steps
     return Training(
         plan=plan,
         run_dir=run_dir,
         existing=existing,
-        is_replacing=existing is not None and choices.is_overwrite,
-        is_finished=kept is not None and kept.status == "done" and is_same and not changes,
+        is_replacing=choices.is_overwrite and run_folders.is_run(run_dir),
+        is_finished=existing is not None and existing.status == "done" and is_same and not changes,
         next_command=_next_command(choices, family, stage, run_dir.name, tag),
     )
 

@@ -38,7 +38,10 @@ class UserError(Exception):
     """
 
     def __init__(
-        self, message: str, details: Mapping[str, object] | None = None, exit_code: int = EXIT_FAILED
+        self,
+        message: str,
+        details: Mapping[str, object] | None = None,
+        exit_code: int = EXIT_FAILED,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -53,8 +56,8 @@ class Interrupted(BaseException):
 class Work:
     """A running job's line to the outside: reports progress and says when to stop.
 
-    A stop (Ctrl-C, SIGTERM, the parent gone) raises Interrupted where the work happens to be, except
-    inside `stops_at_boundaries`, where the code asks `stopping` at a place of its own choice.
+    A stop (Ctrl-C, SIGTERM, the parent gone) raises Interrupted where the work happens to be,
+    except inside `stops_at_boundaries`, where the code asks `stopping` at a place of its own choice.
     """
 
     def __init__(self, stream: IO[str] | None = None, record: Path | None = None) -> None:
@@ -92,9 +95,7 @@ class Work:
 
     def error(self, error: UserError) -> None:
         """Report the failure that ends the job."""
-        self._emit(
-            "error", message=error.message, details=error.details, exit_code=error.exit_code
-        )
+        self._emit("error", message=error.message, details=error.details, exit_code=error.exit_code)
 
     def done(self, result: Mapping[str, Any]) -> None:
         """Report the result that ends the job."""
@@ -137,13 +138,15 @@ class Work:
             try:
                 self._stream.write(line + "\n")
                 self._stream.flush()
-            except BrokenPipeError:  # the program that started us is gone: nobody waits for the result
+            except (
+                BrokenPipeError
+            ):  # the program that started us is gone: nobody waits for the result
                 self._stream = None
                 os.kill(os.getpid(), signal.SIGTERM)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a record, oldest first; a torn last line (the machine went down) is left out."""
+    """The events of a record, oldest first; a torn line (the machine went down) is left out."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as stream:

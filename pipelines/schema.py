@@ -48,7 +48,9 @@ class TrainConfig(Config):
     """What the shared training loop needs, the same for every family."""
 
     seed: int = Field(42, ge=0, description="every random draw derives from it")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N, mps"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of the math library")
     log_every: int = Field(10, ge=1, description="steps between metric records")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
@@ -63,4 +65,4 @@ class Job(Config):
     target: str = Field(description="function to call, 'package.module:name'")
     config_class: str = Field(description="class that validates `config`, 'package.module:Name'")
     config: dict[str, JsonValue] = Field(description="the resolved request")
-    record_dir: AbsolutePath = Field(description="folder of job.json, log.txt, events.jsonl, result.json")
+    record_dir: AbsolutePath = Field(description="folder of log.txt, events.jsonl, result.json")

@@ -85,7 +85,7 @@ def rm(
     """
     from i2v_cli import run_folders
 
-    found = {run.path: run for run in map(run_folders.find, runs)}
+    found = list(dict.fromkeys(run_folders.locate(name) for name in runs))
     for path in found:
         run_folders.refuse_busy(path)
     removed = [path for path in found if yes or _agrees(path)]

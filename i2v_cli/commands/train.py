@@ -131,7 +131,7 @@ def carry_out(training: Training) -> Outcome:
             next_command=training.next_command,
         )
     run_folders.refuse_busy(training.run_dir)
-    if training.existing and not training.is_replacing:
+    if training.existing:
         step = training.existing.step or 0
         console.say(f"continuing the run '{training.run_dir.name}' from step {step}")
     clear = run_folders.replacing(training.run_dir) if training.is_replacing else nullcontext()

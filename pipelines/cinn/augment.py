@@ -16,6 +16,7 @@ from pipelines.cinn.config import AugmentConfig
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _EPS = 1e-6
+_NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # factors that change nothing
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,11 @@ def draw_augmentation(
         return torch.rand(shape, generator=generator, device=generator.device)
 
     flip = uniform(num_clips) < config.horizontal_flip
-    crop = (uniform(num_clips, 2) * (config.crop_margin_px + 1)).long()
-    ranges = uniform(num_clips, 4).new_tensor(
-        [config.brightness, config.contrast, config.saturation, config.hue]
-    )
-    unchanged = ranges.new_tensor([1.0, 1.0, 1.0, 0.0])
-    factors = unchanged + (2 * uniform(num_clips, 4) - 1) * ranges
+    margin = config.crop_margin_px
+    crop = (uniform(num_clips, 2) * (margin + 1)).long().clamp_(max=margin)
+    amounts = uniform(num_clips, 4) * 2 - 1
+    ranges = (config.brightness, config.contrast, config.saturation, config.hue)
+    factors = amounts.new_tensor(_NEUTRAL) + amounts * amounts.new_tensor(ranges)
     return AugmentDraws(flip, crop, factors, uniform(num_clips, 4).argsort(dim=1))
 
 
@@ -103,13 +103,14 @@ def colour_jitter(clips: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     clips: B T 3 H W in [0, 1].  factors, order: B 4.  Returns new clips in [0, 1].
     """
     clips = clips.clone()
-    order = order.to(clips.device)
-    factors = factors.to(clips)
+    is_changed = factors != factors.new_tensor(_NEUTRAL)
     for turn in range(4):
         for kind, operation in enumerate(_OPERATIONS):
-            (chosen,) = torch.nonzero(order[:, turn] == kind, as_tuple=True)
+            # decided where the draws are, so that a GPU is not waited for
+            chosen = torch.nonzero((order[:, turn] == kind) & is_changed[:, kind]).flatten()
             if len(chosen):
-                factor = factors[chosen, kind].view(-1, 1, 1, 1)
+                factor = factors[chosen, kind].to(clips).view(-1, 1, 1, 1)
+                chosen = chosen.to(clips.device)
                 clips[chosen] = operation(clips[chosen], factor)
     return clips
 

@@ -50,7 +50,8 @@ class ImageEncoder(nn.Module):
         map_px, channels = size_px // 4, width
         for i, depth in enumerate(_STAGE_DEPTHS):
             # instance norm needs more than one value: a small image is not halved to one pixel
-            stride = 2 if i > 0 and map_px > 2 else 1
+            can_halve = norm == "batch" or map_px > 2
+            stride = 2 if i > 0 and can_halve else 1
             map_px //= stride
             blocks = []
             for j in range(depth):

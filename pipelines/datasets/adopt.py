@@ -31,9 +31,9 @@ from pipelines.datasets.fetch_plan import (
     without_split_signatures,
 )
 from pipelines.datasets.unpack import place
-from pipelines.events import EXIT_NO_DATA, UserError
+from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError
 from pipelines.io.archives import ArchiveError, extract, is_archive, names_in
-from pipelines.io.download import Wanted, WrongContent, check_file
+from pipelines.io.download import PartFile, Wanted, WrongContent, check_file
 from pipelines.io.fetchers.video_list import read_table
 from pipelines.io.manifest import ContentRow, Manifest
 
@@ -41,6 +41,7 @@ MAX_DEPTH = 6
 MAX_ENTRIES = 500_000
 _STAGING = ".adopted"
 _COPYING = ".adopting"
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz")
 
 
 @dataclass
@@ -65,12 +66,18 @@ def adopt(
             {"looked for": from_dir, "to fix": "give the folder that holds the files"},
             EXIT_NO_DATA,
         )
+    if manifest.folder.resolve() in (from_dir.resolve(), *from_dir.resolve().parents):
+        raise UserError(
+            "these files lie in the dataset's own folder already",
+            {"folder": from_dir, "to fix": "run the same command without --from-dir"},
+            EXIT_USAGE,
+        )
     staging = manifest.folder / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     adopted = Adopted()
     others = [
         path
-        for path in _archives(from_dir)
+        for path in _archives(from_dir, manifest.folder)
         if not _is_published(path.name, sources, manifest.folder)
     ]
     for source in sources:
@@ -96,7 +103,7 @@ def _from_folder(
     only: Sequence[str],
 ) -> bool:
     """Take over a source's files or content from a folder; returns whether anything was found."""
-    entries = list(_walk(folder))
+    entries = list(_walk(folder, manifest.folder))
     found = False
     for wanted, path in _candidates(source, entries, manifest.folder):
         if is_selected(wanted.name, only):
@@ -138,9 +145,9 @@ def _promises(names: list[str], source: Source, folder: Path) -> bool:
     )
 
 
-def _archives(folder: Path) -> Iterator[Path]:
-    for path in _walk(folder):
-        if path.is_file() and is_archive(path):
+def _archives(folder: Path, own: Path) -> Iterator[Path]:
+    for path in _walk(folder, own):
+        if path.name.lower().endswith(_ARCHIVE_SUFFIXES) and path.is_file() and is_archive(path):
             yield path
 
 
@@ -219,6 +226,7 @@ def _take_file(
         adopted.refused.append(problem)
         return False
     _link_or_copy(path, manifest.folder / wanted.name)
+    PartFile(manifest.folder / wanted.name, wanted).discard()
     manifest.record(wanted, fetched, adopted_from=str(from_dir))
     adopted.names.append(wanted.name)
     return True
@@ -227,9 +235,9 @@ def _take_file(
 def _content_root(folder: Path, entries: list[Path], patterns: Sequence[str]) -> Path | None:
     """The folder nearest to the top in which every pattern finds something."""
     folders = [folder, *(path for path in entries if path.is_dir())]
-    for place_ in sorted(folders, key=lambda path: (len(path.parts), path.as_posix())):
-        if all(next(place_.glob(pattern), None) is not None for pattern in patterns):
-            return place_
+    for each in sorted(folders, key=lambda path: (len(path.parts), path.as_posix())):
+        if all(next(each.glob(pattern), None) is not None for pattern in patterns):
+            return each
     return None
 
 
@@ -259,7 +267,7 @@ def _copy_tree(source: Path, target: Path) -> None:
         shutil.copytree(
             source,
             target,
-            ignore=_linked_folders,  # they may lead in circles
+            ignore=_linked_folders,  # they may go in circles
             copy_function=lambda a, b: _link_or_copy(Path(a), Path(b)),
         )
     else:
@@ -274,7 +282,7 @@ def _linked_folders(folder: str, names: list[str]) -> list[str]:
 def _link_or_copy(source: Path, target: Path) -> None:
     """Put a file in place whole: as a second name of the same file, else as a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(target.name + ".part")
+    beside = target.with_name(f".{target.name}{_COPYING}")
     beside.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), beside)
@@ -283,20 +291,30 @@ def _link_or_copy(source: Path, target: Path) -> None:
     os.replace(beside, target)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files and folders below a folder, nearest first, within bounds; links to folders are left."""
+def _walk(folder: Path, own: Path) -> Iterator[Path]:
+    """Files and folders below a folder, nearest first, within bounds.
+
+    Not entered: links to folders, and the dataset's own folder.
+    """
     level, count = [folder], 0
     for _ in range(MAX_DEPTH):
         deeper: list[Path] = []
         for each in level:
-            for path in sorted(each.iterdir()):
+            for path in _entries(each):
                 count += 1
                 if count > MAX_ENTRIES:
                     return
                 yield path
-                if path.is_dir() and not path.is_symlink():
+                if path.is_dir() and not path.is_symlink() and path != own:
                     deeper.append(path)
         level = deeper
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError:
+        return []
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

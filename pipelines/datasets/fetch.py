@@ -188,7 +188,6 @@ class _Run:
             meter = Meter(stop, row.wanted.size)
             meter.done = row.have
             tasks.append(Task(row.wanted, row.fetcher, self.folder / row.wanted.name, meter))
-        have = sum(row.have for row in rows)
         finished = 0
 
         def progress() -> None:
@@ -205,7 +204,7 @@ class _Run:
             self._note(task, outcome, f"{finished} of {len(tasks)}")
 
         fetch_all(tasks, jobs=self.request.jobs, stop=stop, progress=progress, finished=note)
-        self.bytes_fetched += max(0, sum(task.meter.done for task in tasks) - have)
+        self.bytes_fetched += sum(task.meter.received for task in tasks)
 
     def _note(self, task: Task, outcome: Fetched | UserError, place: str) -> None:
         name = task.wanted.name

@@ -228,7 +228,10 @@ class FetchRequest(Config):
     environment variable that cookie_variable names.
     """
 
-    dataset: str = Field(description="name in the registry, or weights/NAME")
+    dataset: str = Field(
+        pattern=r"^(weights/)?[a-z0-9][a-z0-9-]*$",
+        description="name in the registry, or weights/NAME",
+    )
     sources: SourceSet
     data_root: AbsolutePath = Field(description="folder that holds one folder per dataset")
     weights_root: AbsolutePath = Field(

@@ -33,6 +33,7 @@ from pipelines.io.fetchers.seafile import SeafileFetcher
 from pipelines.io.fetchers.video_list import PERMANENT
 from pipelines.io.fetchers.web import Policy, Web
 from pipelines.io.manifest import Manifest
+from pipelines.io.names import NameRefused, NameRegistry
 
 State = Literal["here", "found", "part", "missing", "gone"]
 """here: whole and known.  found: there, but not put there by us.  part: begun.  gone: known to be
@@ -206,8 +207,21 @@ def _files_of(source: Source, fetcher: Fetcher, manifest: Manifest) -> list[Want
         return [Wanted(name, row.url, size=row.size, stamp=row.stamp) for name, row in rows]
     files = fetcher.list_files()
     if is_shared_folder:
+        _check_names(files)
         manifest.listed[label] = [wanted.name for wanted in files]
     return files
+
+
+def _check_names(files: Sequence[Wanted]) -> None:
+    names = NameRegistry()
+    for wanted in files:
+        try:
+            names.add_file(tuple(wanted.name.split("/")))
+        except NameRefused as problem:
+            raise UserError(
+                f"the shared folder lists a file whose name {problem}",
+                {"name": wanted.name, "url": wanted.url, "to fix": "get the files by hand"},
+            ) from problem
 
 
 def is_selected(name: str, only: Sequence[str]) -> bool:

@@ -95,10 +95,14 @@ class SourceClosed(UserError):
 
 
 class Meter:
-    """How much of one file is here; written by its thread, read by all."""
+    """How much of one file is here; written by its thread, read by all.
+
+    done: bytes of the file that are here.  received: bytes that came from the server in this run.
+    """
 
     def __init__(self, stop: threading.Event | None = None, total: int | None = None) -> None:
         self.done = 0
+        self.received = 0
         self.total = total
         self._stop = stop or threading.Event()
 

@@ -161,7 +161,7 @@ def _pax_size(text: str) -> int:
 
 
 def _pax_records(payload: bytes) -> dict[str, str]:
-    """The key=value records of a pax header, each led by its own length in decimal."""
+    """The key=value records of a pax header, each after its own length in decimal."""
     records: dict[str, str] = {}
     while payload:
         length, space, _ = payload.partition(b" ")

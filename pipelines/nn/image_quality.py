@@ -38,10 +38,16 @@ def ssim(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Gaussian window, along one axis and then the other, without padding."""
-    offsets = torch.arange(_WINDOW_PX, device=images.device, dtype=images.dtype) - _WINDOW_PX // 2
-    window = torch.exp(-offsets.square() / (2 * _SIGMA**2))
-    window = (window / window.sum()).view(1, 1, 1, _WINDOW_PX)
-    planes = images.flatten(0, 1).unsqueeze(1)
-    blurred = F.conv2d(F.conv2d(planes, window), window.transpose(2, 3))
-    return blurred.view(*images.shape[:2], *blurred.shape[2:])
+    """Gaussian window along both axes, without padding, as two matrix products."""
+    height, width = images.shape[-2:]
+    return _window_matrix(height, images) @ images @ _window_matrix(width, images).t()
+
+
+def _window_matrix(size_px: int, like: Tensor) -> Tensor:
+    """The window at every place where it fits along one axis: size - 10, size."""
+    offsets = torch.arange(_WINDOW_PX, device=like.device)
+    places = torch.arange(size_px - _WINDOW_PX + 1, device=like.device)
+    window = torch.exp(-(offsets - _WINDOW_PX // 2).square() / (2 * _SIGMA**2)).to(like.dtype)
+    matrix = like.new_zeros(len(places), size_px)
+    values = (window / window.sum()).expand(len(places), -1)
+    return matrix.scatter_(1, places[:, None] + offsets, values)

@@ -56,7 +56,6 @@ WRONG = {
         "i2v train poke",
         "i2v train cinn",
         "i2v train cinn --stage 3",
-        "i2v train cinn --stage 1 --preset dmo",
         "i2v train cinn --stage 1 stage1.epoch=3",
         "i2v train cinn --stage 1 epochs=3",
         "i2v train cinn --stage 1 stage1.epochs=0",
@@ -105,7 +104,7 @@ WRONG = {
     ],
     "report": ["i2v report", "i2v report nothing"],
     "runs": ["i2v runs show", "i2v runs show nothing", "i2v runs rm nothing --yes"],
-    "demo": ["i2v demo --preset nothing", "i2v demo stage1.epochs=0"],
+    "demo": ["i2v demo --config nowhere.yaml", "i2v demo stage1.epochs=0"],
 }
 
 
@@ -130,6 +129,16 @@ def test_errors_are_worded_as_written_down(
 
     text = golden.transcript(WRONG[verb], call)
     golden.check(f"errors/{verb}", golden.without_places(text, files))
+
+
+@pytest.mark.parametrize("words", [("train", "cinn", "--stage", "1"), ("demo",)])
+def test_a_preset_that_is_not_there_is_answered_with_the_nearest(
+    words: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--preset", "dmo"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["error: cinn has no preset 'dmo'", "  did you mean   demo"]
+    assert said[2].startswith("  there are      ")
 
 
 def test_wrong_command_lines_write_nothing(files: Path) -> None:

@@ -96,8 +96,6 @@ def test_every_shipped_preset_fits_its_family(family: str) -> None:
 
 @pytest.mark.parametrize("family", [name for name, row in FAMILIES.items() if row.is_built])
 def test_every_family_says_what_a_continued_training_may_change(family: str) -> None:
-    import importlib
-
     config = importlib.import_module(f"{FAMILIES[family].package}.config")
     assert set(config.FIXED_SETTINGS) == set(FAMILIES[family].stages)
     assert all(isinstance(pattern, str) for pattern in config.FREE_SETTINGS)

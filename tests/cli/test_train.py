@@ -57,7 +57,7 @@ def test_layers_win_in_the_order_defaults_preset_file_setting_option(
     assert config["stage1"]["decoder_width"] == 5
     assert config["train"]["keep"] == 5
     assert config["perceptual"]["backbone"] == "efficientnet-lite0"
-    assert config["stage1"]["patch_width"] == 64
+    assert config["stage2"]["is_controlled"] is False
 
 
 def test_dry_run_shows_what_is_missing_and_makes_nothing(workplace: Workplace) -> None:
@@ -156,6 +156,15 @@ def test_overwrite_replaces_a_run(prepared: Workplace) -> None:
     assert done.returncode == 0, done.stderr
     assert _steps(run_dir) == ["step-00000005", "step-00000006"]
     assert [path.name for path in prepared.runs.iterdir()] == [run_dir.name]
+
+
+def test_overwrite_replaces_a_damaged_run_too(prepared: Workplace) -> None:
+    run_dir = prepared.runs / "cinn-stage1-synthetic"
+    run_dir.mkdir(parents=True)
+    (run_dir / "run.json").write_text("{")
+    assert prepared.i2v(*TRAIN, "1").returncode == 1
+    assert prepared.i2v(*TRAIN, "1", "--overwrite").returncode == 0
+    assert _status(run_dir) == "done"
 
 
 def test_a_run_is_put_back_when_what_should_replace_it_fails_at_once(prepared: Workplace) -> None:

@@ -197,6 +197,9 @@ def test_a_damaged_run_is_named(trained: Workplace) -> None:
     done = trained.i2v("runs", "show", "cinn-ae-demo")
     assert done.returncode == 1
     assert "the run 'cinn-ae-demo' cannot be read" in done.stderr
+    assert "i2v runs rm cinn-ae-demo" in done.stderr
+    assert trained.i2v("runs", "rm", "cinn-ae-demo", "--yes").returncode == 0
+    assert not (trained.runs / "cinn-ae-demo").exists()
 
 
 def test_seed_and_device_are_taken_by_verbs_they_mean_nothing_to(trained: Workplace) -> None:

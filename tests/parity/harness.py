@@ -28,6 +28,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -282,7 +283,7 @@ def _by_name(outputs: Mapping[str, Any] | list[Any]) -> dict[str, dict[str, Any]
 def _override(value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """A number fills the entry; as many numbers as it has are its values; fewer are broadcast."""
     array = np.asarray(value, dtype=dtype)
-    if array.size == np.prod(shape, dtype=int):
+    if array.size == prod(shape):
         return array.reshape(shape)
     return np.broadcast_to(array, shape).copy()
 
@@ -307,6 +308,17 @@ def find_cases(folder: Path, *, only_supported: bool) -> list[tuple[str, Path]]:
     """
     cases = [(family_of(path, folder), path) for path in sorted(folder.rglob("*.json"))]
     return [case for case in cases if not only_supported or has_adapters(case[0])]
+
+
+def num_weights(path: Path) -> int:
+    """How many numbers a case's networks have, to tell the heavy cases."""
+    try:
+        document = _read_document(path)
+    except CaseError:
+        return 0
+    states = [document.get("state") or ()]
+    states += [network.get("state") or () for network in document.get("networks", ())]
+    return sum(prod(shape) for state in states for _, shape, _ in state)
 
 
 def family_of(path: Path, folder: Path) -> str:

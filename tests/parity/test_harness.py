@@ -26,7 +26,7 @@ def write_case(folder: Path, *, arrays: dict[str, np.ndarray], **document: objec
     path.parent.mkdir(parents=True, exist_ok=True)
     complete = {"tag": "t", "outputs": {"y": {"what": "y"}}, "tolerance": 0.01, **document}
     path.write_text(json.dumps(complete))
-    np.savez(path.with_suffix(".npz"), **arrays)
+    np.savez(path.with_suffix(".npz"), allow_pickle=False, **arrays)
     return path
 
 

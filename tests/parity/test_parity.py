@@ -1,6 +1,7 @@
 """Every parity case below a folder: `I2V_PARITY_DIR`, or the copies beside this file.
 
 With the variable set, every case must be interpreted: an unknown family or computation fails.
+Cases with very large networks are marked `slow`.
 `make parity PARITY=DIR` runs this file alone.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.parity.conftest import CaseRecord
-from tests.parity.harness import Case, CaseError, adapter_for, find_cases
+from tests.parity.harness import Case, CaseError, adapter_for, find_cases, num_weights
 
 _FOLDER = Path(os.environ.get("I2V_PARITY_DIR") or Path(__file__).with_name("cases"))
 _CASES = find_cases(_FOLDER, only_supported="I2V_PARITY_DIR" not in os.environ)
@@ -21,9 +22,15 @@ if not _CASES:
     raise pytest.UsageError(f"no parity cases below {_FOLDER}")
 
 
-@pytest.mark.parametrize(
-    ("family", "path"), _CASES, ids=[f"{family}/{path.stem}" for family, path in _CASES]
-)
+_HEAVY = 80_000_000  # weights: filling and running such networks takes many seconds
+
+
+def _as_parameter(family: str, path: Path) -> object:
+    marks = [pytest.mark.slow] if num_weights(path) > _HEAVY else []
+    return pytest.param(family, path, id=f"{family}/{path.stem}", marks=marks)
+
+
+@pytest.mark.parametrize(("family", "path"), [_as_parameter(*case) for case in _CASES])
 def test_our_numbers_are_the_published_ones(
     family: str, path: Path, parity_records: list[CaseRecord]
 ) -> None:

@@ -34,6 +34,8 @@ from pipelines.io.fetchers.web import (
 from pipelines.io.names import NameRefused, safe_parts
 
 HOST = "https://drive.google.com"
+_BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+"""Drive shows the pages that gdown can read to browsers."""
 
 
 class DriveFetcher:
@@ -144,11 +146,11 @@ def _fetch(web: Web, wanted: Wanted, destination: Path, meter: Meter) -> Fetched
 
 def _resolve(web: Web, wanted: Wanted) -> Address:
     """Where the bytes of a file are: its own address, or the one behind the warning page."""
-    with web.open(Address(wanted.url)) as response:
+    with web.open(Address(wanted.url, user_agent=_BROWSER)) as response:
         check_status(response)
         kind = response.headers.get("Content-Type", "")
         if "Content-Disposition" in response.headers or not kind.startswith("text/html"):
-            return Address(wanted.url)
+            return Address(wanted.url, user_agent=_BROWSER)
         response.read()
         page = Page(str(response.url), response.text)
     try:
@@ -156,7 +158,7 @@ def _resolve(web: Web, wanted: Wanted) -> Address:
     except FileURLRetrievalError as problem:
         raise _quota(wanted.url, str(problem)) from problem
     check_address(url, came_from=wanted.url, plain_http=False)
-    return Address(url)
+    return Address(url, user_agent=_BROWSER)
 
 
 def _file_url(host: str, file_id: str) -> str:

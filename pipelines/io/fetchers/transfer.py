@@ -17,7 +17,7 @@ import httpx
 
 from pipelines.events import UserError
 from pipelines.io.download import Fetched, Meter, PartFile, PartNote, Wanted, WrongContent
-from pipelines.io.fetchers.web import Address, Page, Policy, Transient, Web, check_status, length_of
+from pipelines.io.fetchers.web import Address, Page, Transient, Web, check_status, length_of
 from pipelines.io.signatures import START_BYTES, is_page, misfit
 
 _MAX_PAGE_BYTES = 64 << 10
@@ -101,7 +101,7 @@ class _Transfer:
         return headers | {"If-Range": validator} if validator else headers
 
     def _receive(self, response: httpx.Response) -> None:
-        pieces = response.iter_raw()
+        pieces = self._watched(response.iter_raw())
         if response.status_code == 206:
             total = self._check_range(response)
             first = b""
@@ -111,7 +111,6 @@ class _Transfer:
             total = self.part.wanted.size if total is None else total
             self.part.begin(_note(self.part.wanted, response, total))
         self.meter.total = total
-        stall = _StallWatch(self.web.policy)
         with self.part.path.open("ab", buffering=0) as stream:
             if first:
                 stream.write(first)
@@ -119,10 +118,24 @@ class _Transfer:
             for piece in pieces:
                 stream.write(piece)
                 self.meter.done += len(piece)
-                self.meter.check()
-                stall.saw(len(piece))
         if total is not None and self.part.size < total:
             raise Transient("the connection ended early")
+
+    def _watched(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a body as they come, as long as they come fast enough and are wanted."""
+        policy = self.web.policy
+        since, num_bytes = time.monotonic(), 0
+        for piece in pieces:
+            yield piece
+            self.meter.received += len(piece)
+            self.meter.check()
+            num_bytes += len(piece)
+            passed = time.monotonic() - since
+            if passed >= policy.stall_window_s:
+                if num_bytes / passed < policy.min_bytes_per_s:
+                    speed = f"{num_bytes / passed:.0f} bytes per second"
+                    raise Transient(f"the server sends only {speed}")
+                since, num_bytes = time.monotonic(), 0
 
     def _check_range(self, response: httpx.Response) -> int | None:
         """The file's total size; the answer must continue exactly where the part ends."""
@@ -164,24 +177,6 @@ class _Transfer:
                 {"from": wanted.url, "to fix": "try again later, or get the file by hand"},
             )
         return first
-
-
-class _StallWatch:
-    """Notices a server that keeps the connection but hardly sends anything."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self._since, self._bytes = time.monotonic(), 0
-
-    def saw(self, num_bytes: int) -> None:
-        """Count bytes; raises Transient when a whole window brought too few."""
-        self._bytes += num_bytes
-        passed = time.monotonic() - self._since
-        if passed >= self.policy.stall_window_s:
-            speed = self._bytes / passed
-            if speed < self.policy.min_bytes_per_s:
-                raise Transient(f"the server sends only {speed:.0f} bytes per second")
-            self._since, self._bytes = time.monotonic(), 0
 
 
 def _note(wanted: Wanted, response: httpx.Response, total: int | None) -> PartNote:

@@ -49,7 +49,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Address:
-    """Where to ask. headers go to the host of `url` only, never to where it redirects.
+    """Where to ask. headers go to the host of `url` only; user_agent goes along with redirects.
 
     plain_http: http instead of https is accepted, because the file's SHA-256 is known.
     """
@@ -57,6 +57,7 @@ class Address:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     plain_http: bool = False
+    user_agent: str = USER_AGENT
 
 
 @dataclass(frozen=True)
@@ -103,20 +104,14 @@ class TooManyRedirects(UserError):
 class Web:
     """An HTTP client for all fetchers; may be used by several threads at a time."""
 
-    def __init__(
-        self,
-        policy: Policy | None = None,
-        *,
-        user_agent: str = USER_AGENT,
-        cookies: CookieJar | None = None,
-    ) -> None:
+    def __init__(self, policy: Policy | None = None, *, cookies: CookieJar | None = None) -> None:
         self.policy = policy or Policy()
         self.client = httpx.Client(
             follow_redirects=False,
             timeout=httpx.Timeout(
                 self.policy.read_timeout_s, connect=self.policy.connect_timeout_s
             ),
-            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity"},
             cookies=cookies,
         )
 
@@ -134,8 +129,10 @@ class Web:
         url, came_from = address.url, None
         for _ in range(self.policy.max_redirects + 1):
             check_address(url, came_from=came_from, plain_http=address.plain_http)
-            own = address.headers if _origin(url) == _origin(address.url) else {}
-            request = self.client.build_request(method, url, headers={**own, **(headers or {})})
+            sent = {"User-Agent": address.user_agent, **(headers or {})}
+            if _origin(url) == _origin(address.url):
+                sent |= address.headers
+            request = self.client.build_request(method, url, headers=sent)
             with _problems_named(url):
                 response = self.client.send(request, stream=True)
                 try:

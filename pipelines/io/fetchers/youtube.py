@@ -6,6 +6,7 @@ part of the list is a usable result. What yt-dlp says goes to the log in full.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,7 +90,8 @@ class YoutubeFetcher:
             "js_runtimes": {"deno": {}, "node": {}, "bun": {}, "quickjs": {}},
         }
         if cookies_path:
-            self._options["cookiefile"] = str(cookies_path)
+            # As a stream: yt-dlp writes to the file that it is given.
+            self._options["cookiefile"] = io.StringIO(cookies_path.read_text(encoding="utf-8"))
         if cookies_from_browser:
             self._options["cookiesfrombrowser"] = (cookies_from_browser,)
 
@@ -162,7 +164,9 @@ def _hook(meter: Meter) -> Any:
             meter.check()
         except Stopped:
             raise yt_dlp.utils.DownloadCancelled from None
-        meter.done = int(state.get("downloaded_bytes") or meter.done)
+        done = int(state.get("downloaded_bytes") or meter.done)
+        meter.received += max(0, done - meter.done)
+        meter.done = done
         total = state.get("total_bytes") or state.get("total_bytes_estimate")
         meter.total = int(total) if total else meter.total
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ from tests.parity.harness import Case, CaseError, Result, built
 
 Rename = Callable[[str], str | None]
 Outputs = dict[str, Tensor]
+
+_BEFORE_LAST_BLOCKS_PX = 32  # the published decoder starts from 4 x 4 and doubles three times
 
 
 def key(document: Mapping[str, Any]) -> str:
@@ -63,11 +66,11 @@ def _encoder(case: Case, size_px: int, prefix: str = "") -> VideoEncoder:
     return built(make, checkpoint.encoder_state(case.state(prefix)))
 
 
-def _decoder(case: Case, size_px: int, prefix: str = "") -> VideoDecoder:
+def _decoder(case: Case, prefix: str = "") -> VideoDecoder:
     settings = case.config["Decoder"]
     make = partial(
         VideoDecoder,
-        size_px=size_px,
+        size_px=_BEFORE_LAST_BLOCKS_PX * prod(settings["upsample_s"]),
         code_size=settings["z_dim"],
         width=settings["channel_factor"],
         upsample_space=settings["upsample_s"],
@@ -158,7 +161,7 @@ def _run_encoder(case: Case) -> Result:
 
 def _run_decoder(case: Case) -> Result:
     start = case.inputs["start_frame"]
-    decoder = _decoder(case, start.shape[-1])
+    decoder = _decoder(case)
     stats: list[Tensor] = []
     for block in decoder.blocks:
         block.register_forward_hook(
@@ -336,7 +339,7 @@ def _run_stage1_step(case: Case) -> Result:
     size_px = clip.shape[-1]
     networks = Stage1Networks(
         _encoder(case, size_px, "encoder."),
-        _decoder(case, size_px, "decoder."),
+        _decoder(case, "decoder."),
         _temporal(case, "disc_t."),
         _patch(case, "disc_s."),
     )
@@ -476,7 +479,7 @@ def _run_flow_step(case: Case) -> Result:
 
 def _model(case: Case, size_px: int) -> inference.Model:
     return inference.Model(
-        decoder=_decoder(case, size_px, "decoder."),
+        decoder=_decoder(case, "decoder."),
         flow=_flow(case, "flow.", is_controlled=case.config.get("control", False)),
         embedder=_image_encoder(case, size_px, "embedder."),
         encoder=_encoder(case, size_px, "encoder.") if "Encoder" in case.config else None,

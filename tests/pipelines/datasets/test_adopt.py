@@ -261,6 +261,24 @@ def test_archives_that_have_nothing_to_do_with_it_are_left_alone(
     assert set(files) == {f"plants_64x64/{name}" for name in CHECKPOINTS}
 
 
+def test_the_datasets_own_folder_is_not_taken_over(host: Host, tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "kth" / "raw"
+    write(raw / "here", {"walking.zip": honest_zip(ACTIONS["walking"])})
+    for folder in (raw, raw / "here"):
+        with pytest.raises(UserError, match="the dataset's own folder already"):
+            run(tmp_path, kth_like(host), from_dir=folder)
+
+
+def test_a_hand_over_replaces_what_a_download_has_begun(
+    host: Host, tmp_path: Path, hand: Path
+) -> None:
+    raw = tmp_path / "data" / "kth" / "raw"
+    write(raw, {"walking.zip.part": b"PK", "walking.zip.part.json": b"{}"})
+    write(hand, {"walking.zip": honest_zip(ACTIONS["walking"])})
+    run(tmp_path, kth_like(host), from_dir=hand)
+    assert not list(raw.glob("*.part*"))
+
+
 def test_a_folder_without_anything_that_fits_says_what_is_wanted(
     host: Host, tmp_path: Path, hand: Path
 ) -> None:

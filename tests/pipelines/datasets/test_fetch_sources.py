@@ -137,6 +137,23 @@ def test_a_list_of_videos_comes_as_far_as_they_exist_with_a_report(
     assert list(result["missing"]) == ["videos/ddddddddddd.mp4"]
 
 
+def test_cookies_of_a_browser_are_used_and_the_file_is_left_as_it_was(
+    host: Host, tmp_path: Path
+) -> None:
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text(
+        "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t4102444800\tsigned\tin\n"
+    )
+    before = cookies.read_bytes()
+    run(tmp_path, taichi_like(host), cookies_path=cookies)
+    assert cookies.read_bytes() == before
+    videos = [request for request in host.requests if request.path.startswith("/w/")]
+    assert all(request.headers.get("cookie") == "signed=in" for request in videos)
+    (tmp_path / "no.txt").write_text("nothing")
+    with pytest.raises(UserError, match="the cookies file cannot be read"):
+        run(tmp_path, taichi_like(host), cookies_path=tmp_path / "no.txt")
+
+
 def test_a_list_of_which_nothing_is_left_is_an_error(host: Host, tmp_path: Path) -> None:
     sources = taichi_like(host)
     for path in [path for path in host.files if path.startswith("/w/")]:

@@ -108,7 +108,7 @@ class Host:
 
 @contextmanager
 def without_proxies() -> Iterator[None]:
-    """An environment in which nothing leads a request away from loopback."""
+    """An environment in which no proxy takes a request away from loopback."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             patch.delenv(name, raising=False)

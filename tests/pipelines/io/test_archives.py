@@ -131,7 +131,7 @@ HOSTILE_NAMES = {
     "climbs": "../evil",
     "climbs in the middle": "a/../../evil",
     "climbs at the end": "a/b/..",
-    "absolute": "/tmp/evil",
+    "absolute": "/etc/evil",
     "drive letter": "C:/evil",
     "drive letter below": "a/c:evil",
     "backslash": "..\\evil",

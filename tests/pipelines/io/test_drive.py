@@ -46,7 +46,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def gdown_asks_loopback(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """gdown has Drive's address built in: lead its requests to the server of the test."""
+    """gdown has Drive's address built in: send its requests to the server of the test."""
     real = requests.Session.get
 
     def get(self: requests.Session, url: str, **options: object) -> requests.Response:
