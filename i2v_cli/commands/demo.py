@@ -65,7 +65,8 @@ def run(
         str,
         typer.Option(
             metavar="PRESET",
-            help="how many clips: tiny or default",
+            help="how many clips: tiny or default (default)",
+            show_default=False,
             rich_help_panel=options.INPUT,
         ),
     ] = "default",
@@ -80,7 +81,10 @@ def run(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="settings of the model", rich_help_panel=options.SETTINGS
+            metavar="NAME",
+            help="settings of the model (demo)",
+            show_default=False,
+            rich_help_panel=options.SETTINGS,
         ),
     ] = PRESET,
     config_file: options.ConfigFile = None,

@@ -42,6 +42,9 @@ class Stage1Config(Config):
     temporal_window: int = Field(12, ge=1, description="frames the temporal discriminator sees")
     patch_width: int = Field(64, ge=1, description="first channels of the patch discriminator")
     patch_frames: int = Field(20, ge=1, description="frames the patch discriminator sees per step")
+    perceptual_frames: int | None = Field(
+        None, ge=1, description="frames the perceptual loss compares per step; all, as published"
+    )
     weight_perceptual: float = Field(30.0, ge=0)
     weight_reconstruction: float = Field(10.0, ge=0)
     weight_kl: float = Field(1e-5, ge=0)

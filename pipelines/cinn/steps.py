@@ -51,6 +51,7 @@ class Stage1Draws:
     window_start: int  # first frame that the temporal discriminator sees
     frames: Tensor  # indices into the B*T frames (clip after clip) for the patch discriminator
     noise: Tensor  # B Z, standard normal, for the motion codes
+    perceptual_frames: Tensor | None = None  # indices of the frames to compare; None: all
 
 
 def draw_stage1(config: Stage1Config, clip: Tensor, generator: torch.Generator) -> Stage1Draws:
@@ -64,7 +65,11 @@ def draw_stage1(config: Stage1Config, clip: Tensor, generator: torch.Generator) 
     start = torch.randint(last_start + 1, (), **where)
     frames = torch.randint(batch * num_frames, (config.patch_frames,), **where)
     noise = torch.randn((batch, config.code_size), **where)
-    return Stage1Draws(int(start), frames.to(clip.device), noise.to(clip))
+    compared = None
+    if config.perceptual_frames is not None:
+        compared = torch.randint(batch * num_frames, (config.perceptual_frames,), **where)
+        compared = compared.to(clip.device)
+    return Stage1Draws(int(start), frames.to(clip.device), noise.to(clip), compared)
 
 
 def stage1_step(
@@ -115,7 +120,7 @@ def stage1_step(
     )
     log |= gan_log
     reconstruction = (fake - real).abs().mean()
-    lpips = perceptual(real_frames, fake_frames).mean()
+    lpips = _perceptual_distance(perceptual, real_frames, fake_frames, draws.perceptual_frames)
     kl = losses.kl_divergence(mean, log_variance)
     loss = (
         config.weight_perceptual * lpips
@@ -136,6 +141,15 @@ def stage1_step(
             log["psnr"] = image_quality.psnr(real_frames, fake_frames)
             log["ssim"] = image_quality.ssim(real_frames, fake_frames)
     return {name: value.detach() for name, value in log.items()}
+
+
+def _perceptual_distance(
+    perceptual: Perceptual, real: Tensor, fake: Tensor, chosen: Tensor | None
+) -> Tensor:
+    """Mean distance over all frames, N 3 H W, or over the chosen ones."""
+    if chosen is not None:
+        real, fake = real[chosen], fake[chosen]
+    return perceptual(real, fake).mean()
 
 
 def _update_temporal(

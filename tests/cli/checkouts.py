@@ -86,7 +86,7 @@ class Workplace:
         return envelope
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Type a command and go on; in a session of its own, as in a terminal of its own."""
+        """Type a command and go on, as in a terminal of its own."""
         return subprocess.Popen(
             self.command(*words),
             cwd=self.place,

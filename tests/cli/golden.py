@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -17,7 +18,9 @@ def check(name: str, text: str) -> None:
     if os.environ.get("I2V_WRITE_GOLDEN"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    wanted = path.read_text(encoding="utf-8")
+    difference = difflib.unified_diff(wanted.splitlines(), text.splitlines(), "wanted", "printed")
+    assert text == wanted, "\n".join(difference)
 
 
 def transcript(commands: Sequence[str], call: Callable[[list[str]], tuple[int, str, str]]) -> str:

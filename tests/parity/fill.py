@@ -15,19 +15,27 @@ import numpy as np
 _CHUNK = 1 << 18  # numbers made at a time, so that the intermediate arrays stay in the cache
 
 
-def uniform(tag: str, name: str, shape: tuple[int, ...], *, factor: float = 1.0) -> np.ndarray:
-    """Numbers in [-1, 1) times `factor`, float64."""
+def uniform(
+    tag: str,
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    factor: float = 1.0,
+    dtype: type[np.floating] = np.float64,
+) -> np.ndarray:
+    """Numbers in [-1, 1) times `factor`, computed in float64 and stored as `dtype`."""
     digest = hashlib.sha256(f"{tag}\0{name}".encode()).digest()
     stream = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
-    values = np.empty(prod(shape), dtype=np.float64)
+    values = np.empty(prod(shape), dtype=dtype)
     for start in range(0, values.size, _CHUNK):
-        chunk = values[start : start + _CHUNK]
-        bits = stream.random_raw(chunk.size)
+        place = values[start : start + _CHUNK]
+        bits = stream.random_raw(place.size)
         bits >>= np.uint64(11)
-        np.multiply(bits, 2.0**-52, out=chunk)
+        chunk = bits * 2.0**-52
         chunk -= 1.0
         if factor != 1.0:
             chunk *= factor
+        place[...] = chunk
     return values.reshape(shape)
 
 
@@ -53,11 +61,12 @@ def weight(tag: str, name: str, shape: tuple[int, ...], dtype: str = "float32") 
         value = uniform(tag, name, shape)
         value = value / np.linalg.norm(value)
     elif _is_matrix(leaf, shape):
-        value = uniform(tag, name, shape, factor=sqrt(3.0 / max(1, prod(shape[1:]))))
+        gain = sqrt(3.0 / max(1, prod(shape[1:])))
+        value = uniform(tag, name, shape, factor=gain, dtype=np.float32)
     else:
         value = 0.1 * uniform(tag, name, shape)
         value += 1.0 if leaf in ("weight", "weight_g", "gamma", "scale") else 0.0
-    return value.astype(np.float32)
+    return value.astype(np.float32, copy=False)
 
 
 def _is_matrix(leaf: str, shape: tuple[int, ...]) -> bool:

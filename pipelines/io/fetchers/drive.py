@@ -14,7 +14,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import gdown
-import requests
 from gdown.download import get_url_from_gdrive_confirmation
 from gdown.exceptions import DownloadError, FileURLRetrievalError
 
@@ -110,9 +109,9 @@ class DriveFolderFetcher:
                 cookies_file=str(self._cookies_path) if self._cookies_path else None,
                 timeout=self.web.policy.read_timeout_s,
             )
-        except (requests.ConnectionError, requests.Timeout) as problem:
+        except OSError as problem:  # what requests raises when there is no answer
             raise no_connection(self.url, type(problem).__name__) from problem
-        except (DownloadError, requests.RequestException) as problem:
+        except DownloadError as problem:
             raise _quota(self.url, str(problem)) from problem
         files = {_checked(str(row.path), self.url): row.id for row in rows}
         wanted = [

@@ -8,8 +8,8 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor
+from torch.optim import Optimizer
 
 from pipelines.cinn import augment, checkpoint, inference, losses
 from pipelines.cinn.autoencoder import ImageDecoder, ImageEncoder
@@ -29,9 +29,10 @@ from pipelines.cinn.steps import (
 )
 from pipelines.features.lpips import Lpips, lpips_state
 from pipelines.nn import image_quality
+from pipelines.nn.spectral_norm import fold_spectral_norm
 from tests.parity.harness import Case, CaseError, Result, built
+from tests.parity.tracking import Rename, TrackedNetworks
 
-Rename = Callable[[str], str | None]
 Outputs = dict[str, Tensor]
 
 _BEFORE_LAST_BLOCKS_PX = 32  # the published decoder starts from 4 x 4 and doubles three times
@@ -266,53 +267,6 @@ def _run_losses(case: Case) -> Result:
 # Whole training steps
 
 
-class _Tracked:
-    """The networks of a step under their published prefixes: gradients and values afterwards."""
-
-    def __init__(self) -> None:
-        self._networks: dict[str, tuple[nn.Module, Rename]] = {}
-        self._gradients: dict[str, dict[str, Tensor]] = {}
-
-    def add(self, prefix: str, network: nn.Module, rename: Rename) -> None:
-        self._networks[prefix] = (network, rename)
-
-    def optimizer(self, prefixes: tuple[str, ...], **settings: Any) -> Adam:
-        """Adam over some of the networks, which keeps their gradients at its first update."""
-        networks = [self._networks[prefix][0] for prefix in prefixes]
-        adam = Adam([p for network in networks for p in network.parameters()], **settings)
-
-        def keep(*_: object) -> None:
-            for prefix in prefixes:
-                self._gradients.setdefault(prefix, self._gradients_now(prefix))
-
-        adam.register_step_pre_hook(keep)
-        return adam
-
-    def _gradients_now(self, prefix: str) -> dict[str, Tensor]:
-        named = self._networks[prefix][0].named_parameters()
-        return {name: p.grad.clone() for name, p in named if p.grad is not None}
-
-    def gradient_norm(self, *prefixes: str) -> Tensor:
-        """L2 norm over all gradients of some networks; 0 where there was no update."""
-        found = [g.norm() for prefix in prefixes for g in self._gradients.get(prefix, {}).values()]
-        return torch.stack(found).norm() if found else torch.zeros(())
-
-    def wanted(self, case: Case) -> Outputs:
-        """The outputs `grad:<published name>` and `after:<published name>` that a case asks for."""
-        shapes = {name: shape for name, shape, _ in case.document["state"]}
-        outputs = {}
-        for output in case.wanted:
-            kind, _, published = output.partition(":")
-            if kind not in ("grad", "after"):
-                continue
-            prefix = max(p for p in self._networks if published.startswith(p))
-            network, rename = self._networks[prefix]
-            name = rename(published.removeprefix(prefix)) or ""
-            values = self._gradients[prefix] if kind == "grad" else network.state_dict()
-            outputs[output] = values[name].view(shapes[published])
-        return outputs
-
-
 _STAGE1_TERMS = {
     "Loss_VAE": "loss",
     "Loss_L1": "reconstruction",
@@ -343,7 +297,7 @@ def _run_stage1_step(case: Case) -> Result:
         _temporal(case, "disc_t."),
         _patch(case, "disc_s."),
     )
-    tracked = _Tracked()
+    tracked = TrackedNetworks()
     tracked.add("encoder.", networks.encoder.train(), checkpoint.encoder_key)
     tracked.add("decoder.", networks.decoder.train(), checkpoint.decoder_key)
     temporal_key = checkpoint.temporal_discriminator_key
@@ -416,7 +370,7 @@ def _run_autoencoder_step(case: Case) -> Result:
         _image_decoder(case, "network.decoder."),
         _patch(case, "disc."),
     )
-    tracked = _Tracked()
+    tracked = TrackedNetworks()
     prefixes = ("network.encoder.", "network.decoder.")
     tracked.add(prefixes[0], networks.encoder.train(), checkpoint.image_encoder_key)
     tracked.add(prefixes[1], networks.decoder.train(), checkpoint.image_decoder_key)
@@ -448,7 +402,7 @@ def _run_autoencoder_step(case: Case) -> Result:
 def _run_flow_step(case: Case) -> Result:
     settings = case.config["Training"]
     flow = _flow(case).train()
-    tracked = _Tracked()
+    tracked = TrackedNetworks()
     tracked.add("", flow, checkpoint.flow_key)
     optimizer: Optimizer = tracked.optimizer(
         ("",),
@@ -490,6 +444,7 @@ def _run_sample(case: Case) -> Result:
     start, residual = case.inputs["start_frame"], case.inputs["residual"]
     model = _model(case, start.shape[-1])
     endpoint = case.inputs["endpoint"] if case.config.get("control") else None
+    fold_spectral_norm(model.decoder)  # the form for sampling; decoder cases check the other
     length = case.config["length"]
     return {
         "z": inference.motion_code(model, start, residual, endpoint=endpoint),

@@ -71,7 +71,7 @@ def test_a_stop_leaves_the_parts_and_the_next_run_finishes(host: Host, tmp_path:
     host.piece_delay_s = 0
     run(tmp_path, sources)
     assert tree(raw) == {"a.zip": data}
-    assert host.body_bytes <= 1.1 * len(data)  # the last pieces before the stop may get lost
+    assert host.body_bytes <= 1.25 * len(data)  # the last pieces before the stop may get lost
 
 
 ONE_RUN = """

@@ -139,6 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     served_host: Host
 
+    def setup(self) -> None:
+        # Little may be on its way, so that what was sent is what a client has got.
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * PIECE)
+        super().setup()
+
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
