@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -142,7 +142,8 @@ class Work:
                 BrokenPipeError
             ):  # the program that started us is gone: nobody waits for the result
                 self._stream = None
-                os.kill(os.getpid(), signal.SIGTERM)
+                # to the main thread by name: another one would take the signal and stop nothing
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

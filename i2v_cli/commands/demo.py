@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from i2v_cli.jobs import Plan
     from i2v_cli.training import Choices
 
-FAMILY, DATASET, PRESET, DEFAULT_KIND = "cinn", "synthetic", "demo", "clouds"
+FAMILY, DATASET, PRESET, DEFAULT_KIND = "cinn", "synthetic", "demo", "fire"
 EVALUATE = Target(
     "pipelines.cinn.evaluate:evaluate_run", "pipelines.cinn.config:EvaluateRequest", "main"
 )
@@ -57,7 +57,7 @@ def run(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="kinds of clips to learn (those of the preset)",
+            help=f"kinds of clips to learn ({DEFAULT_KIND})",
             rich_help_panel=options.INPUT,
         ),
     ] = None,
@@ -105,17 +105,17 @@ def run(
     if out:
         folder = Path(str(options.absolute(out)))
         os.environ |= {"I2V_DATA": str(folder / "data"), "I2V_RUNS": str(folder / "runs")}
-    wanted = options.comma_separated(kinds)
-    own_data = [f"data.include=[{', '.join(f'{kind}/*' for kind in wanted)}]"] if wanted else []
+    wanted = options.comma_separated(kinds) or [DEFAULT_KIND]
+    included = f"data.include=[{', '.join(f'{kind}/*' for kind in wanted)}]"
     choices = Choices(
         family=FAMILY,
         preset=preset,
         config_file=config_file,
-        overrides=(*own_data, *(overrides or ())),
+        overrides=(included, *(overrides or ())),
         seed=seed,
         device=device,
     )
-    demo = _decide(choices, wanted, clips)
+    demo = _decide(choices, clips)
     steps = _steps(demo)
     page = locations.runs_root() / demo.last_run / "report" / report.PAGE_NAME
     found = {
@@ -138,16 +138,21 @@ def run(
     )
 
 
-def _decide(choices: Choices, kinds: Sequence[str] | None, clips: str) -> Demo:
+def _decide(choices: Choices, clips: str) -> Demo:
     """Resolve all settings first: a wrong one comes to light before an hour of work."""
     from i2v_cli.training import decide
 
-    trainings = [decide(replace(choices, stage=stage)) for stage in FAMILIES[FAMILY].stages]
-    config = trainings[0].plan.request.model_dump()["config"]
+    stages = FAMILIES[FAMILY].stages
+    first = decide(replace(choices, stage=stages[0]))
+    config = first.plan.request.model_dump()["config"]
+    size_px = config["stage1"]["size_px"]
+    if config["data"]["variant"] is None:  # there may be others, prepared for something else
+        choices = replace(choices, overrides=(f"data.variant={size_px}px", *choices.overrides))
+    trainings = [decide(replace(choices, stage=stage)) for stage in stages]
     return Demo(
-        kinds=tuple(kinds or _kinds(config["data"]["include"])),
+        kinds=tuple(_kinds(config["data"]["include"])),
         clips=clips,
-        size_px=config["stage1"]["size_px"],
+        size_px=size_px,
         choices=choices,
         run_names=tuple(training.run_dir.name for training in trainings),
     )
