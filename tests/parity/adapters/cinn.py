@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from pipelines.cinn import augment, checkpoint, inference, losses
 from pipelines.cinn.autoencoder import ImageDecoder, ImageEncoder
@@ -92,8 +91,7 @@ def _temporal(case: Case, prefix: str = "") -> TemporalDiscriminator:
         has_max_pool=settings["use_max_pool"],
         spectral=settings["spectral_norm"],
     )
-    state = checkpoint.temporal_discriminator_state(case.state(prefix))
-    return built(make, state)
+    return built(make, checkpoint.temporal_discriminator_state(case.state(prefix)))
 
 
 def _patch(case: Case, prefix: str = "") -> PatchDiscriminator:
@@ -108,12 +106,9 @@ def _patch(case: Case, prefix: str = "") -> PatchDiscriminator:
     return built(make, checkpoint.patch_discriminator_state(case.state(prefix)))
 
 
-_AE_FIXED = {"deterministic": False, "encoder_type": "resnet50", "use_actnorm_in_dec": False}
-
-
 def _image_encoder(case: Case, size_px: int, prefix: str = "") -> ImageEncoder:
     settings = case.config["AE"]
-    _expect(settings, **_AE_FIXED)
+    _expect(settings, deterministic=False, encoder_type="resnet50", use_actnorm_in_dec=False)
     make = partial(
         ImageEncoder,
         size_px=size_px,
@@ -404,7 +399,7 @@ def _run_flow_step(case: Case) -> Result:
     flow = _flow(case).train()
     tracked = TrackedNetworks()
     tracked.add("", flow, checkpoint.flow_key)
-    optimizer: Optimizer = tracked.optimizer(
+    optimizer = tracked.optimizer(
         ("",),
         lr=settings["lr"],
         betas=(settings["beta1"], settings["beta2"]),
