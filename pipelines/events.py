@@ -57,7 +57,7 @@ class Work:
     """A running job's line to the outside: reports progress and says when to stop.
 
     A stop (Ctrl-C, SIGTERM, the parent gone) raises Interrupted where the work happens to be,
-    except inside `stops_at_boundaries`, where the code asks `stopping` at a place of its own choice.
+    except inside `stops_at_boundaries`, where the code asks `stopping` where it suits it.
     """
 
     def __init__(self, stream: IO[str] | None = None, record: Path | None = None) -> None:
