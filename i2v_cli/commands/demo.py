@@ -143,7 +143,8 @@ def _decide(choices: Choices, clips: str) -> Demo:
     from i2v_cli.training import decide
 
     stages = FAMILIES[FAMILY].stages
-    first = decide(replace(choices, stage=stages[0]))
+    # as for a new run: what is there already must not matter for its settings
+    first = decide(replace(choices, stage=stages[0], is_overwrite=True))
     config = first.plan.request.model_dump()["config"]
     size_px = config["stage1"]["size_px"]
     if config["data"]["variant"] is None:  # there may be others, prepared for something else

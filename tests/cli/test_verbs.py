@@ -231,5 +231,6 @@ def test_demo_may_be_put_somewhere_else(workplace: Workplace) -> None:
 
 def test_demo_can_say_what_it_would_do(workplace: Workplace) -> None:
     done = workplace.i2v("demo", "--dry-run")
-    assert done.stdout.splitlines()[2] == "i2v train cinn --stage 1 --preset demo"
+    own = "data.variant=64px 'data.include=[fire/*]'"
+    assert done.stdout.splitlines()[2] == f"i2v train cinn --stage 1 --preset demo {own}"
     assert len(done.stdout.splitlines()) == 7

@@ -36,15 +36,16 @@ def test_our_numbers_are_the_published_ones(
 ) -> None:
     record = CaseRecord(family, path.stem)
     parity_records.append(record)
+    problems = []
     try:
         case = Case(path)
         comparisons = case.compare(adapter_for(family, case)(case))
+        record.ratios = {each.output: each.ratio for each in comparisons}
+        problems = [str(each) for each in comparisons if not each.agrees]
     except CaseError as error:
-        pytest.fail(str(error), pytrace=False)
+        problems = [str(error)]
     finally:
         gc.collect()  # a case can hold gigabytes
-    record.ratios = {each.output: each.ratio for each in comparisons}
-    wrong = [str(each) for each in comparisons if not each.agrees]
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
     record.passed = True
