@@ -35,13 +35,13 @@ WAIT_S = 3600.0
 _SETTINGS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
-    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "1000",
 }
 """How the C library and OpenMP behave in a worker, unless the user has decided.
 
 A training step frees and takes the same large arrays again; giving them back to the system costs a
-fifth of its time in page faults. Threads that wait by spinning make a step two to three times
-slower as soon as another program uses a core.
+fifth of its time in page faults. Threads that wait by spinning for long make a step several times
+slower as soon as another program uses a core; threads that never spin make it slower always.
 """
 
 
