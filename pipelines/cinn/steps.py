@@ -88,7 +88,8 @@ def stage1_step(
 
     clip: B 1+T 3 S S in [-1, 1], start frame first.  adversarial: False during the warm-up epochs:
     the discriminators only look, and the generator's loss leaves them out.
-    generator: source of the draws, unless `draws` gives them.  log_quality: PSNR and SSIM too.
+    generator: source of the draws, unless `draws` gives them.
+    log_quality: also what nothing is trained on: PSNR, SSIM, and the penalty during the warm-up.
     """
     if draws is None:
         assert generator is not None, "either a generator or the draws"
@@ -106,6 +107,7 @@ def stage1_step(
         real[:, window],
         fake[:, window].detach(),
         penalty_weight=config.weight_gradient_penalty,
+        log_penalty=log_quality,
     )
     log |= _update_patch(
         networks.patch_discriminator,
@@ -159,19 +161,23 @@ def _update_temporal(
     fake: Tensor,
     *,
     penalty_weight: float,
+    log_penalty: bool,
 ) -> Log:
     """Hinge loss and gradient penalty on one window; without an optimizer: look only. B T 3 S S."""
-    real = real.detach().requires_grad_()
-    with frozen(discriminator, when=optimizer is None):
+    trains = optimizer is not None
+    has_penalty = trains or log_penalty
+    real = real.detach().requires_grad_(has_penalty)
+    with frozen(discriminator, when=not trains):
         fake_logits, _ = discriminator(fake)  # first: the spectral norm moves with each forward
         real_logits, _ = discriminator(real)
         hinge = losses.hinge_discriminator(real_logits, fake_logits)
-        differentiable = optimizer is not None
-        penalty = losses.gradient_penalty(real_logits, real, differentiable=differentiable)
-    loss = hinge + penalty_weight * penalty
+        log = {"discriminator_temporal": hinge}
+        if has_penalty:
+            penalty = losses.gradient_penalty(real_logits, real, differentiable=trains)
+            log["gradient_penalty"] = penalty
     if optimizer is not None:
-        _update(optimizer, loss)
-    return {"discriminator_temporal": hinge, "gradient_penalty": penalty}
+        _update(optimizer, hinge + penalty_weight * log["gradient_penalty"])
+    return log
 
 
 def _update_patch(
