@@ -58,7 +58,7 @@ PARENT_CHECK_S = 0.5
 ORPHAN_GRACE_S = 20.0
 """Time that a worker whose starter has died gets for an orderly end."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
