@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import io
 import os
+import resource
 import signal
 import sys
 import threading
@@ -58,6 +59,9 @@ PARENT_CHECK_S = 0.5
 ORPHAN_GRACE_S = 20.0
 """Time that a worker whose starter has died gets for an orderly end."""
 
+RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+"""What getrusage counts memory in."""
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -91,7 +95,7 @@ def _do(job_path: Path, stream: IO[str]) -> int:
         result = _call(job, work)
         _ignore_stops()
         report = {"version": 1, "exit_code": EXIT_DONE, "result": result, "error": None}
-        write_json(job.record_dir / "result.json", report)
+        write_json(job.record_dir / "result.json", report | {"used": _used()})
         work.done(result)
     except BaseException as problem:
         _ignore_stops()
@@ -215,6 +219,7 @@ def _report_failure(error: UserError, record_dir: Path, work: Work, stream: IO[s
         "exit_code": error.exit_code,
         "result": None,
         "error": {"message": error.message, "details": error.details},
+        "used": _used(),
     }
     # On a full disk neither file can be written, but the starter must still hear of it.
     with contextlib.suppress(OSError):
@@ -223,6 +228,16 @@ def _report_failure(error: UserError, record_dir: Path, work: Work, stream: IO[s
         work.error(error)
     except OSError:
         Work(stream).error(error)
+
+
+def _used() -> dict[str, float]:
+    """What this worker and its ended children took: CPU time, and memory of the largest process."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in (own, children))
+    peak = max(own.ru_maxrss, children.ru_maxrss) * RSS_UNIT_BYTES
+    return {"cpu_s": round(cpu_s, 2), "peak_memory_mb": round(peak / 1e6, 1)}
 
 
 def _ignore_stops() -> None:

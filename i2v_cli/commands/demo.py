@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -133,9 +134,16 @@ def run(
     return Outcome(
         result=found,
         lines=[short(page)],
-        notes=[f"finished after {(time.monotonic() - started) / 60:.1f} minutes"],
+        notes=[_took(time.monotonic() - started)],
         next_command=f"i2v sample {FAMILY} --run {demo.last_run} --image photo.jpg",
     )
+
+
+def _took(seconds: float) -> str:
+    """Time, and memory of the largest process of all workers that have ended."""
+    unit = 1 if sys.platform == "darwin" else 1024  # what the system counts memory in
+    peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
+    return f"finished after {seconds / 60:.1f} minutes, with {peak_gb:.1f} GB of memory at most"
 
 
 def _decide(choices: Choices, clips: str) -> Demo:

@@ -252,8 +252,12 @@ class _Training:
 
     @property
     def is_logged_step(self) -> bool:
-        """Whether the scalars are recorded after the step at hand."""
-        return (self.state.step + 1) % self.request.config.train.log_every == 0
+        """Whether the scalars are recorded after the step at hand; the first one counts too.
+
+        It shows a discriminator its first images, which settle where its activations lie.
+        """
+        step = self.state.step + 1
+        return step == 1 or step % self.request.config.train.log_every == 0
 
     def held_out(self, num_frames: int) -> HeldOut:
         """The held-out clips, as this stage sees them."""

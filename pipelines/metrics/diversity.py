@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,14 +18,28 @@ _MAX_REAL_PER_GROUP = 6
 """Real videos kept per group for comparison; with their feature maps they are not small."""
 
 PairDistance = Callable[[Clip, Clip], float]
+Spread = Callable[[Sequence[Clip]], float]
 
 
 def build() -> Diversity:
-    """Over pixels and over features, each the mean over all pairs of samples of a scene."""
+    """Over pixels and over features, each over all pairs of samples of a scene."""
     return Diversity()
 
 
-def pixel_distance(first: Clip, second: Clip) -> float:
+def pixel_spread(clips: Sequence[Clip]) -> float:
+    """Root of the mean squared pixel difference over all pairs: a share of the pixel range.
+
+    A root, so that it is on the scale of what is seen: twice as far apart reads as twice as much.
+    """
+    return math.sqrt(_mean_over_pairs(clips, squared_pixel_distance))
+
+
+def feature_spread(clips: Sequence[Clip]) -> float:
+    """Mean embedded perceptual distance over all pairs; 0 to 2."""
+    return _mean_over_pairs(clips, feature_distance)
+
+
+def squared_pixel_distance(first: Clip, second: Clip) -> float:
     """Mean squared difference of corresponding frames, pixels in [0, 1]."""
     difference = first.frames.astype(np.float32) - second.frames.astype(np.float32)
     return float(np.square(difference).mean(dtype=np.float64)) / 255**2
@@ -42,11 +57,11 @@ class Diversity:
     extractors: tuple[str, ...] = (FEATURES,)
 
     def __init__(self) -> None:
-        self._distances: Mapping[str, PairDistance] = {
-            "diversity (pixels)": pixel_distance,
-            "diversity (embedded)": feature_distance,
+        self._spreads: Mapping[str, Spread] = {
+            "diversity (pixels)": pixel_spread,
+            "diversity (embedded)": feature_spread,
         }
-        self._scenes: dict[str, list[float]] = {name: [] for name in self._distances}
+        self._scenes: dict[str, list[float]] = {name: [] for name in self._spreads}
         self._num_samples: list[int] = []
         self._real: dict[str | None, list[Clip]] = defaultdict(list)
 
@@ -54,8 +69,8 @@ class Diversity:
         """Compare the scene's samples with each other, two by two."""
         if len(scene.samples) > 1:
             self._num_samples.append(len(scene.samples))
-            for name, between in self._distances.items():
-                self._scenes[name].append(_mean_over_pairs(scene.samples, between))
+            for name, spread in self._spreads.items():
+                self._scenes[name].append(spread(scene.samples))
         group = self._real[scene.group]
         if scene.real is not None and len(group) < _MAX_REAL_PER_GROUP:
             group.append(scene.real)
@@ -63,17 +78,16 @@ class Diversity:
     def results(
         self, conditions: Conditions, extractors: Mapping[str, Extractor]
     ) -> list[MetricResult]:
-        """Two numbers: mean squared pixel difference, and embedded perceptual distance."""
+        """Two numbers: root mean squared pixel difference, and embedded perceptual distance."""
         real_groups = [clips for clips in self._real.values() if len(clips) > 1]
         kind = "between real videos" + (" of a kind" if any(self._real) else "")
         results = []
-        for name, between in self._distances.items():
+        for name, spread in self._spreads.items():
             value, error = mean_and_error(self._scenes[name])
             references = {}
             if real_groups:
-                spread = [_mean_over_pairs(clips, between) for clips in real_groups]
-                references[kind] = mean_and_error(spread)[0]
-            uses_features = between is feature_distance
+                references[kind] = mean_and_error([spread(clips) for clips in real_groups])[0]
+            uses_features = spread is feature_spread
             protocol = conditions.protocol(
                 sum(self._num_samples),
                 num_reference=sum(len(clips) for clips in real_groups),
@@ -86,7 +100,7 @@ class Diversity:
             )
             results.append(
                 MetricResult(
-                    name, value, "" if uses_features else "MSE",
+                    name, value, "" if uses_features else "RMS",
                     "near reference" if references else "higher", protocol,
                     standard_error=error, references=references,
                 )

@@ -34,7 +34,10 @@ def test_a_job_leaves_its_whole_record(workplace: Workplace) -> None:
     workplace.i2v(*DOWNLOAD, "fine")
     (folder,) = workplace.job_folders()
     assert json.loads((folder / "job.json").read_text())["verb"] == "download"
-    assert json.loads((folder / "result.json").read_text())["result"] == {"made": 3, "kept": 0}
+    record = json.loads((folder / "result.json").read_text())
+    assert record["result"] == {"made": 3, "kept": 0}
+    assert record["used"]["peak_memory_mb"] > 5
+    assert record["used"]["cpu_s"] > 0
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [each["event"] for each in events] == ["metric", "warning", "artifact", "done"]
     assert (folder / "log.txt").exists()

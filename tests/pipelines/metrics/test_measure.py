@@ -146,11 +146,11 @@ def test_the_frozen_frame_is_the_start_image_where_that_is_known():
     assert result.references["static first frame"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_pixel_diversity_is_the_mean_over_all_pairs_of_samples():
+def test_pixel_diversity_is_the_root_mean_square_over_all_pairs_of_samples():
     real = np.zeros((3, 16, 16, 3), np.uint8)
     samples = [np.full_like(real, level) for level in (0, 51, 102)]  # 0, 0.2 and 0.4 of the range
     (result, _) = measure(["diversity"], [scene("a", real, *samples)])
-    assert result.value == pytest.approx((0.2**2 + 0.2**2 + 0.4**2) / 3)
+    assert result.value == pytest.approx(np.sqrt((0.2**2 + 0.2**2 + 0.4**2) / 3))
 
 
 def test_diversity_stands_beside_the_spread_of_real_videos_of_the_same_group():
@@ -160,7 +160,8 @@ def test_diversity_stands_beside_the_spread_of_real_videos_of_the_same_group():
     reals = [each.real.frames / 255 for each in waves]
     pairs = [np.square(reals[i] - reals[k]).mean() for i, k in ((0, 1), (0, 2), (1, 2))]
     reference = pixels.references["between real videos of a kind"]
-    assert reference == pytest.approx(np.mean(pairs), rel=1e-5)  # 'flat' has one video: no pair
+    expected = np.sqrt(np.mean(pairs))  # 'flat' has one video: no pair
+    assert reference == pytest.approx(expected, rel=1e-5)
     assert embedded.references["between real videos of a kind"] > 0
 
 
