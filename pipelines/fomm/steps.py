@@ -1,0 +1,86 @@
+"""What one training step computes (spec: completion, C): a generator pass, a discriminator pass.
+
+source and driving are two frames of one clip, B C H W in [0, 1]; all networks are in training mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipelines.fomm import losses
+from pipelines.fomm.config import LossConfig
+from pipelines.fomm.discriminator import ImagePyramid, MultiScaleDiscriminator
+from pipelines.fomm.generator import Generated
+from pipelines.fomm.keypoints import Keypoints
+from pipelines.fomm.losses import Transform
+from pipelines.fomm.networks import Networks
+
+
+@dataclass(frozen=True)
+class GeneratorPass:
+    """terms: weighted losses, whose plain sum is trained on; the rest is for looking at."""
+
+    terms: dict[str, Tensor]
+    generated: Generated
+    driving: Keypoints
+    transformed_frame: Tensor
+    transformed: Keypoints
+    perceptual_parts: Tensor | None
+
+
+def generator_pass(
+    networks: Networks,
+    source: Tensor,
+    driving: Tensor,
+    *,
+    config: LossConfig,
+    pyramid: ImagePyramid,
+    transform: Transform,
+    perceptual: nn.Module | None,
+) -> GeneratorPass:
+    """Losses of generator and keypoint detector.
+
+    perceptual: the feature network (features.vgg19); None leaves that loss out.
+    """
+    detector, generator = networks.keypoint_detector, networks.generator
+    source_keypoints, driving_keypoints = detector(source), detector(driving)
+    generated = generator(source, source_keypoints, driving_keypoints)
+    real, fake = pyramid(driving), pyramid(generated.frames)
+    terms: dict[str, Tensor] = {}
+    parts = None
+    if perceptual is not None and any(config.perceptual):
+        parts = losses.perceptual_parts(perceptual, real, fake)
+        terms["perceptual"] = (parts * parts.new_tensor(config.perceptual)).sum()
+    if config.generator_gan > 0:
+        seen = driving_keypoints.detach()
+        # generated first: with spectral norm the order of the two calls changes the numbers
+        fake_judged = networks.discriminator(fake, seen)
+        real_judged = networks.discriminator(real, seen)
+        terms["generator_gan"] = config.generator_gan * losses.generator_gan(fake_judged)
+        terms["feature_matching"] = losses.feature_matching(
+            real_judged, fake_judged, config.feature_matching
+        )
+    frame = transform.frame(driving)
+    again = detector(frame)
+    value, jacobian = losses.equivariance(driving_keypoints, again, transform)
+    terms["equivariance_value"] = config.equivariance_value * value
+    if jacobian is not None:
+        terms["equivariance_jacobian"] = config.equivariance_jacobian * jacobian
+    return GeneratorPass(terms, generated, driving_keypoints, frame, again, parts)
+
+
+def discriminator_pass(
+    discriminator: MultiScaleDiscriminator,
+    driving: Tensor,
+    made: GeneratorPass,
+    *,
+    config: LossConfig,
+    pyramid: ImagePyramid,
+) -> Tensor:
+    """The discriminators' weighted loss on what the generator pass made."""
+    seen = made.driving.detach()
+    fake = discriminator(pyramid(made.generated.frames.detach()), seen)
+    real = discriminator(pyramid(driving), seen)
+    return config.discriminator_gan * losses.discriminator_gan(real, fake)
