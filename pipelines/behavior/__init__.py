@@ -1,0 +1,1 @@
+"""Human behaviour apart from posture: a code for how one moves, transferred and sampled."""

@@ -1,0 +1,69 @@
+"""The behavior net: what is done is encoded, then done from another posture (spec: 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.behavior.config import BehaviorNetConfig
+from pipelines.nn.norm_conv import NormLinear
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """mean, log_std: B D.  summary: B D, the encoder's last hidden state."""
+
+    mean: Tensor
+    log_std: Tensor
+    summary: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """A code, B D. noise: B D, standard normal."""
+        return self.mean + self.log_std.exp() * noise
+
+
+class BehaviorEncoder(nn.Module):
+    """Reads a pose sequence."""
+
+    def __init__(self, config: BehaviorNetConfig) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(config.pose_size, config.code_size, batch_first=True)
+        self.mean = NormLinear(config.code_size, config.code_size)
+        self.log_std = NormLinear(config.code_size, config.code_size)
+
+    def forward(self, poses: Tensor) -> Posterior:
+        """poses: B T P, normalised."""
+        _, (hidden, _) = self.rnn(poses)
+        return Posterior(self.mean(hidden[0]), self.log_std(hidden[0]), hidden[0])
+
+
+class PoseDecoder(nn.Module):
+    """Moves a posture step by step; the code is the cell's first state."""
+
+    def __init__(self, config: BehaviorNetConfig) -> None:
+        super().__init__()
+        self.input = (
+            nn.Linear(config.pose_size, config.pose_size) if config.has_input_layer else None
+        )
+        self.rnn = nn.LSTMCell(config.pose_size, config.code_size)
+        self.output = nn.Linear(config.code_size, config.pose_size)
+
+    def forward(self, code: Tensor, posture: Tensor, num_frames: int) -> Tensor:
+        """code: B D.  posture: B P, normalised.  Returns B T P, without the posture itself."""
+        pose, state, poses = posture, (code, code), []
+        for _ in range(num_frames):
+            state = self.rnn(pose if self.input is None else self.input(pose), state)
+            pose = pose + self.output(state[0])
+            poses.append(pose)
+        return torch.stack(poses, dim=1)
+
+
+class BehaviorNet(nn.Module):
+    """Both."""
+
+    def __init__(self, config: BehaviorNetConfig) -> None:
+        super().__init__()
+        self.encoder = BehaviorEncoder(config)
+        self.decoder = PoseDecoder(config)

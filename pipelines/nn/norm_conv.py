@@ -1,0 +1,88 @@
+"""Layers with weight normalisation and a gain and shift of their own (spec: behavior, 2.5)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_EPS = 1e-12
+_PUBLISHED = {"conv.weight_g": "magnitude", "conv.weight_v": "direction", "conv.bias": "bias"}
+
+
+class NormConv2d(nn.Module):
+    """gain * (convolution with magnitude * direction / |direction|, plus bias) + shift."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        shape = (channels_out, channels_in, kernel, kernel)
+        self.direction = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(channels_out))
+        nn.init.kaiming_uniform_(self.direction, a=math.sqrt(5))
+        bound = 1 / math.sqrt(channels_in * kernel**2)
+        nn.init.uniform_(self.bias, -bound, bound)
+        self.magnitude = nn.Parameter(_row_norms(self.direction.detach()))
+        self.gain = nn.Parameter(torch.ones(channels_out))
+        self.shift = nn.Parameter(torch.zeros(channels_out))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the plain convolution that does the same."""
+        scale = self.gain * self.magnitude / _row_norms(self.direction)
+        return self.direction * scale[:, None, None, None], self.gain * self.bias + self.shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W."""
+        weight, bias = self.folded()
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+
+class L2NormConv2d(nn.Module):
+    """gain * (convolution with weight / |weight|) + shift; no bias."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.weight = nn.Parameter(torch.randn(channels_out, channels_in, kernel, kernel) * 0.05)
+        self.gain = nn.Parameter(torch.ones(channels_out))
+        self.shift = nn.Parameter(torch.zeros(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W."""
+        scale = self.gain / _row_norms(self.weight).clamp(min=_EPS)
+        weight = self.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, self.shift, self.stride, self.padding)
+
+
+class NormLinear(NormConv2d):
+    """A NormConv2d on vectors; its weights have the shape of a 1 x 1 convolution."""
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        super().__init__(size_in, size_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B D."""
+        weight, bias = self.folded()
+        return F.linear(x, weight[:, :, 0, 0], bias)
+
+
+def norm_entry(key: str, value: Tensor) -> tuple[str, Tensor]:
+    """Our name and shape for a published entry of such a layer; others are unchanged."""
+    for published, ours in _PUBLISHED.items():
+        if key.endswith(published):
+            flat = value.flatten() if ours == "magnitude" else value
+            return key.removesuffix(published) + ours, flat
+    stem, _, leaf = key.rpartition(".")
+    if leaf in ("gamma", "beta"):
+        return f"{stem}.{'gain' if leaf == 'gamma' else 'shift'}", value.flatten()
+    return key, value
+
+
+def _row_norms(weight: Tensor) -> Tensor:
+    return weight.flatten(1).norm(dim=1)

@@ -1,0 +1,1 @@
+"""Renders a person of a given appearance in a given posture."""

@@ -1,0 +1,98 @@
+"""What both networks are built of (spec: behavior, 2.4)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipelines.nn.norm_conv import L2NormConv2d, NormConv2d
+from pipelines.shape_pose.config import NetworkConfig
+
+Convolution = Callable[..., nn.Module]
+
+
+def convolution(config: NetworkConfig) -> Convolution:
+    """The kind of convolution that most layers are."""
+    return NormConv2d if config.convolution == "l1" else L2NormConv2d
+
+
+class ResidualBlock(nn.Module):
+    """x plus a 3 x 3 convolution of it, and, where there is one, of something beside it."""
+
+    def __init__(
+        self, channels: int, beside: int | None = None, *, convolution: Convolution = NormConv2d
+    ) -> None:
+        """beside: channels of what lies beside x."""
+        super().__init__()
+        self.beside = None if beside is None else convolution(beside, channels, 1)
+        width = channels if beside is None else 2 * channels
+        self.conv = convolution(width, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """x: B C H W.  beside: B A H W."""
+        hidden = x
+        if self.beside is not None:
+            assert beside is not None
+            hidden = torch.cat([x, self.beside(F.elu(beside))], dim=1)
+        return x + self.conv(F.elu(hidden))
+
+
+class Downsample(NormConv2d):
+    """A 3 x 3 convolution that halves the size."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, stride=2, padding=1)
+
+
+class Upsample(NormConv2d):
+    """A 3 x 3 convolution to four times the channels, which become 2 x 2 pixels."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, 4 * channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W; returns B C' 2H 2W."""
+        return depth_to_space(super().forward(x))
+
+
+def depth_to_space(x: Tensor) -> Tensor:
+    """B 4C H W to B C 2H 2W; the place in the 2 x 2 block is the slow index of the channels."""
+    batch, channels, height, width = x.shape
+    blocks = x.view(batch, 2, 2, channels // 4, height, width)
+    return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // 4, 2 * height, 2 * width)
+
+
+def space_to_depth(x: Tensor) -> Tensor:
+    """Undo depth_to_space: B C 2H 2W to B 4C H W."""
+    batch, channels, height, width = x.shape
+    blocks = x.view(batch, channels, height // 2, 2, width // 2, 2)
+    return blocks.permute(0, 3, 5, 1, 2, 4).reshape(batch, 4 * channels, height // 2, width // 2)
+
+
+class PyramidEncoder(nn.Module):
+    """An image at falling resolutions, two maps of each."""
+
+    def __init__(self, config: NetworkConfig, *, channels_in: int, num_scales: int) -> None:
+        super().__init__()
+        make = convolution(config)
+        widths = [min(config.max_width, config.width * 2**i) for i in range(num_scales)]
+        self.input = make(channels_in, widths[0], 1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, convolution=make) for width in widths for _ in range(2)
+        )
+        self.downs = nn.ModuleList(Downsample(a, b) for a, b in itertools.pairwise(widths))
+        self.channels_out = widths[-1]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: B C H W; returns maps, the largest first, two of each size."""
+        x, maps = self.input(image), []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            maps.append(x)
+            if i % 2 == 1 and i // 2 < len(self.downs):
+                x = self.downs[i // 2](x)
+        return maps
