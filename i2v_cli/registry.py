@@ -48,6 +48,9 @@ class Family:
 
     def target(self, verb: str) -> Target:
         """The function and the request class behind a verb of this family."""
+        if verb == "import":  # the same request for all of them
+            function = f"{self.package}.checkpoint:import_published"
+            return Target(function, "pipelines.training.config:ImportRequest", self.env)
         module = "train" if verb == "train" else "sample"
         return Target(
             f"{self.package}.{module}:{verb}",
@@ -92,13 +95,13 @@ VERBS = {
         "i2v_cli.commands.extract_frames", "Turn raw videos into packed frames for training", "Data"
     ),
     "estimate-flow": Verb(
-        "i2v_cli.commands.estimate_flow", "Estimate optical flow between frames", "Data", False
+        "i2v_cli.commands.estimate_flow", "Estimate optical flow between frames", "Data"
     ),
     "data": Verb("i2v_cli.commands.data", "List, check and look at prepared data", "Data"),
     "train": Verb("i2v_cli.commands.train", "Train a model family, stage by stage", "Model"),
     "sample": Verb("i2v_cli.commands.sample", "Animate still images with a trained model", "Model"),
     "transfer": Verb("i2v_cli.commands.transfer", "Move one video's motion to an image", "Model"),
-    "import": Verb("i2v_cli.commands.import_", "Convert published checkpoints", "Model", False),
+    "import": Verb("i2v_cli.commands.import_", "Convert published checkpoints", "Model"),
     "export": Verb(
         "i2v_cli.commands.export", "Write a sampler other tools can run", "Model", False
     ),
@@ -115,15 +118,14 @@ FAMILIES = {
         "pipelines.cinn",
         "Stochastic video from one image by a conditional invertible network (cINN)",
         stages=("1", "ae", "2"),
-        verbs=("train", "sample", "transfer"),
+        verbs=("train", "sample", "transfer", "import"),
         needs={"2": ("1", "ae")},
     ),
     "poke": Family(
         "pipelines.poke",
         "Video answering a poke at a pixel",
         ("1",),
-        ("train", "sample"),
-        is_built=False,
+        ("train", "sample", "import"),
     ),
     "behavior": Family(
         "pipelines.behavior",
@@ -168,7 +170,7 @@ DATASETS = {
     ),
     "custom": Dataset("pipelines.datasets.custom", "Any folder of videos, images or arrays"),
     **{
-        name: Dataset(f"pipelines.datasets.{name}", about, is_built=False)
+        name: Dataset(f"pipelines.datasets.{name}", about)
         for name, about in {
             "plants": "Poking Plants: houseplants moved by hand, 2021",
             "iper": "iPER: people turning and moving freely, 2019",

@@ -57,6 +57,14 @@ class TrainConfig(Config):
     keep: int = Field(2, ge=1, description="newest checkpoints kept on disk")
 
 
+class LogConfig(Config):
+    """Where a training's curves, pictures and videos are shown besides its own record."""
+
+    tensorboard: bool = Field(True, description="write TensorBoard's files into the run folder")
+    wandb: bool = Field(False, description="send to Weights & Biases; needs the package wandb")
+    wandb_project: str = Field("i2v", min_length=1, description="project there")
+
+
 class Job(Config):
     """What a worker is asked to do: written by the command line, read by pipelines/worker.py."""
 

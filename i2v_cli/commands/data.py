@@ -12,7 +12,7 @@ import typer
 
 from i2v_cli import locations, options
 from i2v_cli.console import Outcome, Table, short
-from i2v_cli.registry import Target
+from i2v_cli.registry import DATASETS, Target
 
 if TYPE_CHECKING:
     from i2v_cli.jobs import Plan
@@ -51,6 +51,8 @@ def verify(name: Name, variant: Variant = None, dry_run: options.DryRun = False)
     """Check that every prepared file is complete and as it was written
 
     i2v data verify synthetic
+
+    Of a dataset that is not prepared yet, the downloaded files are checked.
     """
     given: Given = {"name": ("NAME", name), "variant": ("--variant", variant)}
     return _run("verify", f"verify {name}", given, dry_run=dry_run, next_command=_preview(name))
@@ -65,6 +67,16 @@ def preview(
     ] = None,
     videos: Annotated[int | None, typer.Option(metavar="N", help="rows (8)")] = None,
     frames: Annotated[int | None, typer.Option(metavar="N", help="columns (8)")] = None,
+    flow: Annotated[
+        bool, typer.Option("--flow", help="show the optical flow, and write a video of it")
+    ] = False,
+    flow_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="flow by this estimator, or truth (the only one)"),
+    ] = None,
+    lag: Annotated[
+        int | None, typer.Option(metavar="N", help="flow over so many frames (the least)")
+    ] = None,
     dry_run: options.DryRun = False,
 ) -> Outcome:
     """Write one picture with frames of several videos
@@ -77,6 +89,9 @@ def preview(
         "out_path": ("--out", options.absolute(out)),
         "num_videos": ("--videos", videos),
         "num_frames": ("--frames", frames),
+        "flow": ("--flow", flow or bool(flow_name or lag) or None),
+        "flow_name": ("--flow-name", flow_name),
+        "lag": ("--lag", lag),
     }
     train = f"i2v train cinn --stage 1 --dataset {name}"
     return _run("preview", f"preview {name}", given, dry_run=dry_run, next_command=train)
@@ -111,7 +126,8 @@ def _plan(function: str, title: str, given: Given) -> Plan:
     name = given["name"][1] if "name" in given else None
     inputs: tuple[Input, ...] = ()
     if name is not None:
-        remedy = {"run first": f"i2v extract-frames {name}"}
+        verb = "download" if name in DATASETS and name != "custom" else "extract-frames"
+        remedy = {"run first": f"i2v {verb} {name}"}
         inputs = (Input(f"data for dataset '{name}'", root / str(name), remedy),)
     return Plan(verb="data", title=title, target=target, request=request, inputs=inputs)
 

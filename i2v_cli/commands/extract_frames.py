@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,12 +70,34 @@ def run(
     grey: Annotated[
         bool, typer.Option("--grey", help="one channel", rich_help_panel=FRAMES)
     ] = False,
+    compat: Annotated[
+        bool,
+        typer.Option(
+            "--compat", help="resize bit for bit as the published code", rich_help_panel=FRAMES
+        ),
+    ] = False,
     images: Annotated[
         bool,
         typer.Option(
-            "--images", help="also write one folder of PNG files per video", rich_help_panel=FRAMES
+            "--images",
+            help="also write a folder of images per video, named as published",
+            rich_help_panel=FRAMES,
         ),
     ] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="raw, jpeg, or none to keep poses only (raw while it fits --max-gb, else jpeg)",
+            rich_help_panel=FRAMES,
+        ),
+    ] = None,
+    max_gb: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB", help="space that the frames may take (50)", rich_help_panel=FRAMES
+        ),
+    ] = None,
     split: Annotated[
         tuple[float, float, float] | None,
         typer.Option(
@@ -92,6 +114,20 @@ def run(
         str | None,
         typer.Option(
             metavar="REGEX", help="its one group names a video's group", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="whose published split to follow; own for --split (the dataset's usual one)",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="cut videos into clips of N frames", rich_help_panel=SELECTION
         ),
     ] = None,
     min_frames: Annotated[
@@ -152,9 +188,14 @@ def run(
         "stride": ("--stride", stride),
         "grey": ("--grey", grey or None),
         "write_images": ("--images", images or None),
+        "storage": ("--storage", storage),
+        "max_gb": ("--max-gb", max_gb),
         "split": ("--split", split),
         "split_by": ("--split-by", split_by),
         "group_regex": ("--group-regex", group_regex),
+        "protocol": ("--protocol", protocol),
+        "compat": ("--compat", compat or None),
+        "clip_frames": ("--clip-frames", clip_frames),
         "min_frames": ("--min-frames", min_frames),
         "drop_static": ("--drop-static", drop_static),
         "scene_cut": ("--scene-cut", scene_cut),
@@ -173,8 +214,17 @@ def run(
     return Outcome(
         result=result,
         lines=[short(variant_dir)],
-        next_command=f"i2v train cinn --stage 1 --dataset {dataset}",
+        next_command=_next_command(dataset, result),
     )
+
+
+def _next_command(dataset: str, result: Mapping[str, object]) -> str:
+    """Training on the clips; a look at what there is where there are none."""
+    num_videos = result.get("num_videos")
+    is_single = num_videos is not None and result.get("num_frames") == num_videos
+    if is_single or result.get("storage") == "none":
+        return f"i2v data info {dataset}"
+    return f"i2v train cinn --stage 1 --dataset {dataset}"
 
 
 def plan(
@@ -191,6 +241,8 @@ def plan(
 
     model = presets.find_class(TARGET.request)
     where = {"data_root": str(locations.data_root()), "jobs": options.available_cores()}
+    if preset is None and source in presets.available("extract-frames"):
+        preset = source  # what the papers on this dataset agree on
     layers = presets.stack(
         model,
         defaults=where | _origin(source),

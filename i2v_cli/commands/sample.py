@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from i2v_cli.jobs import Input, Plan
     from i2v_cli.presets import Given, Texts
 
+POKE = "Family poke"
+
 Images = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,13 +39,19 @@ RunName = Annotated[
 Frames = Annotated[
     int | None,
     typer.Option(
-        "--frames", metavar="N", help="frames per video (16)", rich_help_panel=options.OUTPUT
+        "--frames",
+        metavar="N",
+        help="frames per video (cinn 16; poke as in training)",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 Fps = Annotated[
     float | None,
     typer.Option(
-        "--fps", metavar="N", help="frames per second (8)", rich_help_panel=options.OUTPUT
+        "--fps",
+        metavar="N",
+        help="frames per second (cinn 8; poke 5)",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 Out = Annotated[
@@ -64,17 +72,54 @@ MoreImages = Annotated[
     ),
 ]
 
+Pokes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--poke",
+        metavar="X,Y,DX,DY",
+        help="move what is at X,Y by DX,DY (right, down): pixels of the image as whole numbers, or"
+        " fractions of it with a point; several act at once (drawn)",
+        rich_help_panel=POKE,
+    ),
+]
+Sweep = Annotated[
+    int | None,
+    typer.Option("--sweep", metavar="N", help="N directions of one poke", rich_help_panel=POKE),
+]
+FlowFile = Annotated[
+    str | None,
+    typer.Option(
+        "--flow",
+        metavar="FILE",
+        help="draw pokes from this flow of the image: .flo, .npy, .png",
+        rich_help_panel=POKE,
+    ),
+]
+ImageFit = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="HOW",
+        help="squash, center-crop or pad an image that is no square (squash)",
+        rich_help_panel=POKE,
+    ),
+]
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def run(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn")],
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn, poke")],
     arguments: MoreImages = None,
     run: RunName = None,
     image: Images = None,
     num: Annotated[
         int | None,
-        typer.Option(metavar="N", help="videos per image (6)", rich_help_panel=options.OUTPUT),
+        typer.Option(
+            metavar="N",
+            help="videos per image (cinn 6; poke 3 where pokes are drawn)",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     frames: Frames = None,
     fps: Fps = None,
@@ -83,7 +128,20 @@ def run(
         float | None,
         typer.Option(
             metavar="T",
-            help="scale of the random part (1); less is calmer",
+            help="scale of cinn's random part (1); less is calmer",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    poke: Pokes = None,
+    sweep: Sweep = None,
+    flow: FlowFile = None,
+    fit: ImageFit = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y",
+            help="where the arm shall end, for a model with endpoint control: pixels of the image"
+            " (40,17) or fractions (0.6,0.3)",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
@@ -96,6 +154,7 @@ def run(
     """Animate still images with a trained model
 
     i2v sample cinn --run cinn-stage2-demo --image photo.jpg --num 6 --seed 1
+    i2v sample cinn --run cinn-stage2-bair_control --image arm.png --endpoint 40,17
 
     Writes an mp4 and a gif per video, one picture of all, and meta.json. The same seed gives the
     same frames.
@@ -108,6 +167,11 @@ def run(
         "frames": ("--frames", frames),
         "fps": ("--fps", fps),
         "temperature": ("--temperature", temperature),
+        "pokes": ("--poke", poke),
+        "sweep": ("--sweep", sweep),
+        "flow": ("--flow", options.absolute(flow)),
+        "fit": ("--fit", fit),
+        **endpoint_given(endpoint),
         "seed": ("--seed", seed),
         "device": ("--device", device),
     }
@@ -125,6 +189,26 @@ def run(
     if dry_run:
         return runner.dry_run(planned)
     return outcome(planned, runner.carry_out(planned), run or "")
+
+
+def endpoint_given(text: str | None) -> Given:
+    """The settings behind --endpoint: whole numbers are pixels, others fractions."""
+    from pipelines.events import EXIT_USAGE, UserError
+
+    if text is None:
+        return {}
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not 2 <= len(values) <= 3:
+        raise UserError(
+            f"--endpoint: '{text}' is no place",
+            {"to fix": "give two numbers: pixels such as 40,17, or fractions such as 0.6,0.3"},
+            EXIT_USAGE,
+        )
+    unit = "fraction" if "." in text else "px"
+    return {"endpoint": ("--endpoint", values), "endpoint_unit": ("--endpoint", unit)}
 
 
 def plan(
@@ -206,6 +290,7 @@ def _inputs(chosen: dict[str, object]) -> list[Input]:
     from i2v_cli.jobs import Input
 
     paths = [("image", path) for path in chosen["images"]]  # type: ignore[attr-defined]
-    if "source" in chosen:
-        paths.append(("source video", chosen["source"]))
+    for name, what in (("source", "source video"), ("flow", "flow file")):
+        if chosen.get(name):
+            paths.append((what, chosen[name]))
     return [Input(f"{what} '{path.name}'", path) for what, path in paths]

@@ -1,4 +1,4 @@
-"""Published key names -> ours: pure functions on state dicts (spec: cinn, 2).
+"""Published weights to ours: whole folders, and key names as pure functions (spec: cinn, 2).
 
 `*_state` takes the state dict of one network as a published file holds it, without prefix, and
 returns ours. `*_key` does so for one name; None means that the entry is not needed.
@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
 
-from pipelines.events import UserError
+from pipelines.cinn import networks, published
+from pipelines.cinn.config import FamilyConfig, Stage
+from pipelines.cinn.frozen import FAMILY
+from pipelines.events import EXIT_USAGE, UserError, Work
 from pipelines.nn.spectral_norm import spectral_key
+from pipelines.training.config import ImportRequest
+from pipelines.training.published import (
+    ImportedRun,
+    check_fit,
+    read_checkpoint,
+    state_of,
+    write_run,
+)
 
 State = dict[str, Tensor]
 Rules = tuple[tuple[str, str], ...]
@@ -76,9 +90,131 @@ _FLOW: Rules = (
 _FIXED_SPECTRAL_NORM = {"weight_bar": "weight", "weight_u": "norm.vector"}
 
 
-def weights_in(file: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """The state dict inside a published file, which also holds epoch and optimizer, or is bare."""
-    return file.get("state_dict", file)
+def import_published(request: ImportRequest, work: Work) -> dict[str, Any]:
+    """Make a run folder of a published model, or of its stage 1 or its image encoder alone."""
+    found = published.find_model(request.path)
+    parts = [part for part in (found.stage1, found.autoencoder, found.flow) if part]
+    files = {path: role for part in parts for role, path in part.files.items()}
+    states: dict[Path, State] = {}
+    for number, (path, role) in enumerate(files.items(), 1):
+        content = read_checkpoint(path, trust=request.trust_checkpoint)
+        states[path] = _convert(found, path, role, state_of(content, path))
+        work.progress("read published weights", number, len(files), "files")
+    run = _run(found, states, request)
+    write_run(request.run_dir, run)
+    work.artifact(request.run_dir, "run")
+    return {
+        "run": str(request.run_dir),
+        "family": FAMILY,
+        "stage": run.stage,
+        "files": [str(path) for path in files],
+    }
+
+
+def _convert(
+    found: published.PublishedModel, path: Path, role: str, state: Mapping[str, Tensor]
+) -> State:
+    """The state dict of a published file in our names. role: what the file is, in its part."""
+    is_image = found.autoencoder is not None and path == found.autoencoder.files.get(role)
+    convert: dict[str, Callable[[Mapping[str, Tensor]], State]] = {
+        "encoder": image_encoder_state if is_image else encoder_state,
+        "decoder": decoder_state,
+        "temporal_discriminator": temporal_discriminator_state,
+        "patch_discriminator": patch_discriminator_state,
+        "flow": flow_state,
+    }
+    return convert[role](state)
+
+
+def _run(
+    found: published.PublishedModel, states: Mapping[Path, State], request: ImportRequest
+) -> ImportedRun:
+    """The run of the whole model, or of the one part that is there; all weights fit."""
+    config = _config(found, states)
+    runs: dict[Stage, ImportedRun] = {}
+    sections: dict[Stage, published.Part | None] = {
+        "1": found.stage1,
+        "ae": found.autoencoder,
+        "2": found.flow,
+    }
+    for stage, part in sections.items():
+        if part is None:
+            continue
+        chosen = {role: states[path] for role, path in part.files.items()}
+        for role, network in _networks(stage, config, chosen).items():
+            check_fit(network, chosen[role], part.files[role])
+        runs[stage] = ImportedRun(
+            family=FAMILY,
+            stage=stage,
+            request=_request(stage, config, request),
+            states=chosen,
+            sources=list(part.files.values()),
+            frozen={"stage1": runs["1"], "ae": runs["ae"]} if stage == "2" else {},
+        )
+    return next(runs[stage] for stage in ("2", "1", "ae") if stage in runs)
+
+
+def _config(found: published.PublishedModel, states: Mapping[Path, State]) -> FamilyConfig:
+    """Our settings for a published model: from its yaml files, and what only the weights say."""
+    sections: dict[str, Any] = {}
+    if found.stage1:
+        hidden = states[found.stage1.files["decoder"]]["blocks.0.spade.conv.bias"]
+        sections["stage1"] = published.stage1_settings(found.stage1)
+        sections["stage1"]["spade_channels"] = len(hidden)
+    elif found.autoencoder:
+        sections["stage1"] = {"size_px": published.image_size_px(found.autoencoder)}
+    if found.autoencoder:
+        state = states[found.autoencoder.files["encoder"]]
+        sections["ae"] = published.autoencoder_settings(found.autoencoder) | {
+            "embedding_size": len(state["to_moments.bias"]) // 2,
+            "encoder_width": len(state["conv.weight"]),
+            "norm": "batch" if "norm.weight" in state else "instance",
+        }
+    if found.flow:
+        code_size = sections["stage1"].get("code_size", 64)
+        sections["stage2"] = published.flow_settings(found.flow, code_size=code_size)
+    main = found.flow or found.stage1 or found.autoencoder
+    assert main is not None
+    sections["data"] = published.data_settings(main)
+    try:
+        return FamilyConfig.model_validate(sections)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        raise UserError(
+            "the published settings describe no cinn model",
+            {
+                "looked in": main.folder,
+                "setting": f"{name}: {problem['msg']}",
+                "to fix": "download the folder again",
+            },
+            EXIT_USAGE,
+        ) from error
+
+
+def _networks(
+    stage: Stage, config: FamilyConfig, chosen: Mapping[str, State]
+) -> Mapping[str, nn.Module]:
+    """Networks without weights, for the roles of a stage that there are files for."""
+    with torch.device("meta"):
+        if stage == "1":
+            built: Mapping[str, nn.Module] = vars(networks.build_stage1(config.stage1))
+        elif stage == "ae":
+            built = {"encoder": networks.build_embedder(config.ae, config.stage1.size_px)}
+        else:
+            sizes = (config.stage1.code_size, config.ae.embedding_size)
+            built = {"flow": networks.build_flow(config.stage2, *sizes)}
+    return {role: built[role] for role in chosen}
+
+
+def _request(stage: Stage, config: FamilyConfig, request: ImportRequest) -> dict[str, Any]:
+    """Content of config.yaml: what a training of this model would have been asked for."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "stage": stage,
+        "run_dir": str(request.run_dir),
+        "imported_from": str(request.path),
+    }
 
 
 def encoder_state(published: Mapping[str, Tensor]) -> State:
@@ -184,7 +320,7 @@ def fitted(key: str, value: Tensor) -> Tensor:
     leaf = key.rsplit(".", 1)[-1]
     if leaf in ("loc", "scale"):  # published as 1 C 1 1
         return value.flatten()
-    if leaf == "initialized":
+    if leaf in ("initialized", "num_batches_tracked"):
         return value.reshape(())
     if key == "model.fc.sub_layers.0.weight":  # a linear layer, published as a 1x1 convolution
         return value.flatten(1)

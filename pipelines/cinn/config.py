@@ -6,9 +6,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.schema import AbsolutePath, Config, DataConfig, OptimizerConfig, TrainConfig
+from pipelines.schema import (
+    AbsolutePath,
+    Config,
+    DataConfig,
+    LogConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 
 Stage = Literal["1", "ae", "2"]
+Score = Literal["none", "fvd", "dtfvd", "frechet-embedded"]
 
 
 class AugmentConfig(Config):
@@ -58,6 +66,10 @@ class Stage1Config(Config):
     epochs: int = Field(55, ge=1)
     clips_per_video: int = Field(1, ge=1, description="times each video occurs in an epoch")
     augment: AugmentConfig = AugmentConfig()
+    score: Score = Field(
+        "none",
+        description="metric of held-out videos whose smallest value names the best checkpoint",
+    )
 
 
 class AutoencoderConfig(Config):
@@ -87,6 +99,15 @@ class FlowConfig(Config):
     hidden_depth: int = Field(2, ge=0)
     hidden_width: int = Field(512, ge=1)
     is_controlled: bool = Field(False, description="condition on the end position of the arm too")
+    endpoint_array: str = Field(
+        "endeffector_pos", description="per-frame array with the arm's position, each axis in 0..1"
+    )
+    endpoint_in_image: bool = Field(
+        False, description="whether its first two axes are column and row in the frame"
+    )
+    allow_other_data: bool = Field(
+        False, description="build on stages that were trained on other data"
+    )
     optimizer: OptimizerConfig = OptimizerConfig(
         learning_rate=1e-5, beta1=0.9, beta2=0.99, amsgrad=True
     )
@@ -96,6 +117,10 @@ class FlowConfig(Config):
     epochs: int = Field(31, ge=1)
     clips_per_video: int = Field(1, ge=1)
     augment: AugmentConfig = AugmentConfig()
+    score: Score = Field(
+        "none",
+        description="metric of held-out videos whose smallest value names the best checkpoint",
+    )
 
 
 class PerceptualConfig(Config):
@@ -111,6 +136,7 @@ class FamilyConfig(Config):
 
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+    log: LogConfig = LogConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     stage1: Stage1Config = Stage1Config()
     ae: AutoencoderConfig = AutoencoderConfig()
@@ -150,6 +176,10 @@ class SampleRequest(Config):
     fps: float = Field(8.0, gt=0, le=120)
     seed: int = Field(0, ge=0)
     temperature: float = Field(1.0, ge=0, le=10, description="scale of the residual")
+    endpoint: tuple[float, ...] | None = Field(
+        None, min_length=2, max_length=3, description="where the arm shall end: x, y or x, y, z"
+    )
+    endpoint_unit: Literal["fraction", "px"] = "fraction"
     device: str = "auto"
 
 
@@ -184,5 +214,8 @@ FIXED_SETTINGS: dict[Stage, tuple[str, ...]] = {
     "2": (*_MODEL, "config.stage1.*", "config.ae.*", "config.stage2.*"),
 }
 """Settings of a train request that a continued training of a stage must keep ..."""
-FREE_SETTINGS = ("*.epochs", "*.optimizer.*", "*.weight_*", "*_decay", "*.decay_*", "*.plateau_*")
+FREE_SETTINGS = (
+    *("*.epochs", "*.optimizer.*", "*.weight_*", "*_decay", "*.decay_*", "*.plateau_*"),
+    *("*.score", "*.allow_other_data"),
+)
 """... but for these, which only decide how it goes on."""

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.nn.norms import group_norm
-from pipelines.nn.spectral_norm import SpectralConv3d, effective_weight
+from pipelines.nn.spectral_norm import (
+    SpectralConv3d,
+    effective_weight,
+    fold_spectral_norm,
+)
 
 _EPS = 1e-5
 _SLOPE = 0.2
@@ -70,6 +74,19 @@ class VideoDecoder(nn.Module):
         """start: B 3 S S in [-1, 1].  code: B Z.  Returns the frames after it, B T 3 S S."""
         return self.render(self.start_maps(start), code)
 
+    def fold_for_sampling(self) -> VideoDecoder:
+        """Do what does not depend on the input once instead of in every forward.
+
+        The same output; afterwards it can no longer be trained or saved. Returns itself.
+        """
+        fold_spectral_norm(self)
+        num_frames = 1
+        for block in self.blocks:
+            if block.upsample_time == 2:
+                block.conv1 = RepeatedConv(block.conv1, has_one_frame=num_frames == 1)
+            num_frames *= block.upsample_time
+        return self
+
     def start_maps(self, start: Tensor) -> list[SpadeMaps]:
         """All that the decoder takes from a start frame, one entry per block.
 
@@ -112,7 +129,7 @@ class DecoderBlock(nn.Module):
         middle = min(channels_in, channels_out)
         self.upsample_space, self.upsample_time = upsample_space, upsample_time
         self.spade = Spade(channels_in, hidden=spade_channels)
-        self.conv1 = _conv(channels_in, middle, spectral=spectral)
+        self.conv1: nn.Module = _conv(channels_in, middle, spectral=spectral)
         self.adain = AdaIN(middle, code_size=code_size)
         self.conv2 = _conv(middle, channels_out, spectral=spectral)
         self.shortcut: nn.Module = nn.Identity()
@@ -194,23 +211,48 @@ def _repeat(x: Tensor, *, time: int, space: int) -> Tensor:
     return F.interpolate(x, scale_factor=(time, space, space), mode="nearest")
 
 
-def _conv_after_repeat(x: Tensor, conv: nn.Conv3d, time: int) -> Tensor:
-    """conv(x with every frame repeated `time` times), without repeating them where time is 2.
-
-    Of three taps in time, two then always fall on the same frame: their weights are added. Even and
-    odd frames each need two taps, and are made side by side as channels of one convolution.
-    """
+def _conv_after_repeat(x: Tensor, conv: nn.Module, time: int) -> Tensor:
+    """conv(x with every frame repeated `time` times), without repeating them where time is 2."""
+    if isinstance(conv, RepeatedConv):
+        return conv(x)
+    assert isinstance(conv, nn.Conv3d)
     if time != 2:
         return conv(_repeat(x, time=time, space=1))
-    num_frames = x.shape[2]
-    first, middle, last = effective_weight(conv).unbind(2)
-    even, odd = (first, middle + last), (first + middle, last)
-    if num_frames == 1:  # the other tap of each falls on the padding
-        weight, padding = torch.cat((even[1], odd[0])).unsqueeze(2), (0, 1, 1)
-    else:
-        weight = torch.cat((torch.stack(even, dim=2), torch.stack(odd, dim=2)))
-        padding = (1, 1, 1)
+    weight = _even_and_odd(effective_weight(conv), has_one_frame=x.shape[2] == 1)
     bias = None if conv.bias is None else conv.bias.repeat(2)
+    return _even_and_odd_frames(x, weight, bias)
+
+
+class RepeatedConv(nn.Module):
+    """A convolution of frames that are all there twice, its weights put together once."""
+
+    def __init__(self, conv: nn.Conv3d, *, has_one_frame: bool) -> None:
+        super().__init__()
+        weight = _even_and_odd(conv.weight.detach(), has_one_frame=has_one_frame)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().repeat(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C T H W, each frame once.  Returns B C' 2T H W."""
+        return _even_and_odd_frames(x, self.weight, self.bias)
+
+
+def _even_and_odd(weight: Tensor, *, has_one_frame: bool) -> Tensor:
+    """Weights of one convolution that makes even and odd frames side by side as channels.
+
+    Of three taps in time, two always fall on the same frame: their weights are added, and even and
+    odd frames each need two taps. Of a single frame, the other tap of each falls on the padding.
+    """
+    first, middle, last = weight.unbind(2)
+    even, odd = (first, middle + last), (first + middle, last)
+    if has_one_frame:
+        return torch.cat((even[1], odd[0])).unsqueeze(2)
+    return torch.cat((torch.stack(even, dim=2), torch.stack(odd, dim=2)))
+
+
+def _even_and_odd_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    num_frames = x.shape[2]
+    padding = (weight.shape[2] - 1, 1, 1)
     made_even, made_odd = F.conv3d(x, weight, bias, padding=padding).chunk(2, dim=1)
     # with two taps and padding on both sides there is one frame too many: the last, the first
     frames = (made_even[:, :, :num_frames], made_odd[:, :, -num_frames:])

@@ -18,12 +18,13 @@ import torch
 from pipelines.cinn import sample
 from pipelines.cinn.augment import prepare
 from pipelines.cinn.config import EvaluateRequest
+from pipelines.cinn.endpoint import endpoints_of
 from pipelines.cinn.inference import render, sample_video
 from pipelines.cinn.preview import to_bytes
-from pipelines.cinn.sample import Sampler
+from pipelines.cinn.sample import Sampler, require_encoder
 from pipelines.cinn.validation import as_clips
-from pipelines.clips import Clip as Place
-from pipelines.clips import load_clips
+from pipelines.clips.batches import load_clips
+from pipelines.clips.rules import Clip as Place
 from pipelines.datasets import synthetic
 from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.io.packed import PackedVideos, VideoRow, find_variant
@@ -130,12 +131,16 @@ def _make(
     frames = load_clips(videos, [place], num_frames + 1)
     clip = prepare(as_clips(torch.from_numpy(frames).to(sampler.device)), sampler.size_px)
     start, model = clip[:, 0], sampler.model
+    require_encoder(sampler)
     assert model.encoder is not None
     mean, _ = model.encoder(clip[:, 1:])
     residual = torch.cat(
         [sampler.residual(request.seed, number, each) for each in range(request.num)]
     )
-    samples = sample_video(model, start, residual[None], num_frames)[0]
+    control, endpoint = sampler.config.stage2, None
+    if control.is_controlled:  # asked for: where the real clip ends
+        endpoint = endpoints_of(videos, [place], num_frames + 1, control).to(sampler.device)
+    samples = sample_video(model, start, residual[None], num_frames, endpoint=endpoint)[0]
     real = to_bytes(clip[0])
     return HeldOutVideo(
         name=name,

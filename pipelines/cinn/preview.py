@@ -17,7 +17,7 @@ from pipelines.cinn.encoder import sample_code
 from pipelines.cinn.inference import Model, sample_video
 from pipelines.cinn.networks import AutoencoderNetworks, Stage1Networks
 from pipelines.cinn.validation import HeldOut, evaluating
-from pipelines.clips import Clip
+from pipelines.clips.rules import Clip
 from pipelines.events import Work
 from pipelines.io.images import contact_sheet, write_png
 from pipelines.io.sample_writer import SampleWriter, sample_writer, scene_names
@@ -58,7 +58,9 @@ def write_samples(run_dir: Path, model: Model, held_out: HeldOut, work: Work) ->
     clips = held_out.load(chosen)
     code_size = model.decoder.from_code.in_features
     residual = _noise((len(chosen), _NUM_SAMPLES, code_size), held_out)
-    videos = sample_video(model, clips[:, 0], residual, clips.shape[1] - 1)
+    endpoint = held_out.endpoints(chosen)
+    num_frames = clips.shape[1] - 1
+    videos = sample_video(model, clips[:, 0], residual, num_frames, endpoint=endpoint)
     _write_beside_real(run_dir, "sample", videos, chosen, held_out, work)
 
 

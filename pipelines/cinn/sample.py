@@ -5,7 +5,7 @@ job (spec: cinn, 4). The arithmetic is in inference.py.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.cinn.augment import from_bytes, prepare
+from pipelines.cinn.augment import prepare
 from pipelines.cinn.autoencoder import ImageEncoder
 from pipelines.cinn.config import FamilyConfig, SampleRequest, TransferRequest
+from pipelines.cinn.decoder import VideoDecoder
 from pipelines.cinn.encoder import VideoEncoder
+from pipelines.cinn.endpoint import asked_endpoint, last_frames_sheet
 from pipelines.cinn.frozen import FAMILY, INPUT_STAGES, Warn, frozen_checkpoint, run_config
 from pipelines.cinn.inference import Model, encode_motion, sample_video
 from pipelines.cinn.networks import build_embedder, build_flow, build_stage1
 from pipelines.cinn.preview import to_bytes
+from pipelines.clips.frames import from_bytes
 from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.files import sha256
-from pipelines.io.images import read_image
+from pipelines.io.images import read_image, write_png
 from pipelines.io.sample_folders import frame_paths
 from pipelines.io.sample_writer import (
     GRID_COLUMNS,
@@ -36,10 +39,17 @@ from pipelines.io.sample_writer import (
     still,
 )
 from pipelines.io.video import read_video
-from pipelines.training.checkpoint import WEIGHTS_NAME, checkpoint_meta, load_weights
+from pipelines.training.checkpoint import (
+    WEIGHTS_NAME,
+    checkpoint_meta,
+    load_weights,
+    networks_in,
+)
 from pipelines.training.device import prepare_device
 from pipelines.training.generators import torch_generator
 from pipelines.training.run_folder import Run, load_run, require_checkpoint
+
+LAST_FRAMES_NAME = "last-frames.png"
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,24 @@ class Sampler:
         generator = torch_generator(seed, "residual", image, number)
         return torch.randn((1, self.config.stage1.code_size), generator=generator).to(self.device)
 
-    def animate(self, start: Tensor, residual: Tensor, num_frames: int) -> np.ndarray:
+    def animate(
+        self,
+        start: Tensor,
+        residual: Tensor,
+        num_frames: int,
+        *,
+        endpoint: Tensor | None = None,
+    ) -> np.ndarray:
         """The video of a start frame, 1 3 S S, and a residual, 1 Z: uint8 T S S 3.
 
+        endpoint: 1 3 in [0, 1], for a controlled model.
         One video at a time: in a batch the last bits, and so some grey levels, would depend on what
         else is in it.
         """
-        return to_bytes(sample_video(self.model, start, residual, num_frames)[0])
+        if endpoint is not None:
+            endpoint = endpoint.to(self.device)
+        video = sample_video(self.model, start, residual, num_frames, endpoint=endpoint)
+        return to_bytes(video[0])
 
 
 def load(run_dir: Path, device: torch.device, *, warn: Warn) -> Sampler:
@@ -92,9 +113,11 @@ def load(run_dir: Path, device: torch.device, *, warn: Warn) -> Sampler:
     config = run_config(run)
     sources = {name: frozen_checkpoint(run_dir, name, warn=warn) for name in INPUT_STAGES}
     newest = require_checkpoint(run, warn=warn)
-    encoder, embedder = load_inputs(config, sources, device)
-    decoder = _empty(lambda: build_stage1(config.stage1).decoder, device)
-    load_weights(sources["stage1"], {"decoder": decoder})
+    embedder = load_embedder(config, sources["ae"], device)
+    encoder = None
+    if "encoder" in networks_in(sources["stage1"]):  # a published model may come without
+        encoder = load_encoder(config, sources["stage1"], device)
+    decoder = load_decoder(config, sources["stage1"], device)
     flow = _empty(
         lambda: build_flow(config.stage2, config.stage1.code_size, config.ae.embedding_size), device
     )
@@ -104,18 +127,27 @@ def load(run_dir: Path, device: torch.device, *, warn: Warn) -> Sampler:
     return Sampler(run, config, model, device, checkpoints)
 
 
-def load_inputs(
-    config: FamilyConfig, checkpoints: Mapping[str, Path], device: torch.device
-) -> tuple[VideoEncoder, ImageEncoder]:
-    """The frozen video encoder and image embedder that a stage 2 is built on.
+def load_encoder(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -> VideoEncoder:
+    """The frozen video encoder of a stage 1."""
+    encoder: VideoEncoder = _empty(lambda: build_stage1(config.stage1).encoder, device)
+    load_weights(checkpoint_dir, {"encoder": encoder})
+    return encoder
 
-    checkpoints: those that the run keeps, by their names in INPUT_STAGES.
-    """
-    encoder = _empty(lambda: build_stage1(config.stage1).encoder, device)
-    load_weights(checkpoints["stage1"], {"encoder": encoder})
-    embedder = _empty(lambda: build_embedder(config.ae, config.stage1.size_px), device)
-    load_weights(checkpoints["ae"], {"encoder": embedder})
-    return encoder, embedder
+
+def load_decoder(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -> VideoDecoder:
+    """The video decoder of a stage 1, in the form for sampling."""
+    decoder: VideoDecoder = _empty(lambda: build_stage1(config.stage1).decoder, device)
+    load_weights(checkpoint_dir, {"decoder": decoder})
+    return decoder.fold_for_sampling()
+
+
+def load_embedder(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -> ImageEncoder:
+    """The frozen image embedder of an image autoencoder."""
+    embedder: ImageEncoder = _empty(
+        lambda: build_embedder(config.ae, config.stage1.size_px), device
+    )
+    load_weights(checkpoint_dir, {"encoder": embedder})
+    return embedder
 
 
 def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
@@ -123,24 +155,44 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
     images = [read_image(path) for path in request.images]
     sampler = load(request.run_dir, prepare_device(request.device), warn=work.warning)
     _announce_sizes(request.images, images, sampler.size_px, work)
+    control = sampler.config.stage2
+    endpoints = [
+        asked_endpoint(request, control, image_size=(image.shape[1], image.shape[0]))
+        for image in images
+    ]
     scenes = scene_names([path.stem for path in request.images])
     total = len(images) * request.num
     rows: list[list[np.ndarray]] = []
+    ends: list[tuple[str, np.ndarray, list[np.ndarray], Tensor]] = []
     with sample_writer(request.out_dir, kind="sample", fps=request.fps) as writer:
         for number, (scene, image) in enumerate(zip(scenes, images, strict=True)):
-            start = sampler.start(image)
+            start, endpoint = sampler.start(image), endpoints[number]
             picture = to_bytes(start[0])
             rows.append([still(picture, request.frames)])
+            if endpoint is not None:
+                ends.append((scene, picture, [], endpoint))
             for each in range(request.num):
                 residual = request.temperature * sampler.residual(request.seed, number, each)
-                video = sampler.animate(start, residual, request.frames)
+                video = sampler.animate(start, residual, request.frames, endpoint=endpoint)
+                if ends:
+                    # the endpoint is that of the first piece of a longer video
+                    ends[-1][2].append(video[: sampler.config.stage1.num_frames][-1])
                 writer.add(scene, video, sample=each, start=picture)
                 if number < GRID_ROWS and each < GRID_COLUMNS:  # not more than will be shown
                     rows[-1].append(video[:GRID_FRAMES])
                 work.progress("sample", number * request.num + each + 1, total, "videos")
         _add_grid(writer, scenes, rows)
-        draws = {"seed": request.seed, "temperature": request.temperature, "num": request.num}
+        draws: dict[str, Any] = {
+            "seed": request.seed,
+            "temperature": request.temperature,
+            "num": request.num,
+        }
+        if ends:
+            write_png(writer.folder / LAST_FRAMES_NAME, last_frames_sheet(ends, control))
+            draws["endpoints"] = {scene: endpoint[0].tolist() for scene, *_, endpoint in ends}
         writer.finish(_meta(request, sampler, scenes) | draws)
+    if ends:
+        work.artifact(request.out_dir / LAST_FRAMES_NAME, "grid")
     return _result(request.out_dir, total, work)
 
 
@@ -149,6 +201,7 @@ def transfer(request: TransferRequest, work: Work) -> dict[str, Any]:
     images = [read_image(path) for path in request.images]
     sampler = load(request.run_dir, prepare_device(request.device), warn=work.warning)
     _announce_sizes(request.images, images, sampler.size_px, work)
+    require_encoder(sampler)
     source = read_clip(request.source, sampler.config.stage1.num_frames + 1)
     clip = torch.cat([sampler.start(frame) for frame in source])[None]
     residual = encode_motion(sampler.model, clip)
@@ -185,6 +238,19 @@ def read_clip(source: Path, num_frames: int) -> list[np.ndarray]:
             EXIT_NO_DATA,
         )
     return frames
+
+
+def require_encoder(sampler: Sampler) -> None:
+    """Raise UserError when a run came without its video encoder."""
+    if sampler.model.encoder is None:
+        raise UserError(
+            f"the run '{sampler.run.path.name}' has no video encoder, which this needs",
+            {
+                "run": sampler.run.path,
+                "to fix": "import it again from a folder that also has *_ENC.pth",
+            },
+            EXIT_NO_DATA,
+        )
 
 
 def _empty(build: Callable[[], Any], device: torch.device) -> Any:
@@ -250,6 +316,9 @@ def _command(request: SampleRequest | TransferRequest) -> list[str]:
         words += ["--source", str(request.source)]
     for path in request.images:
         words += ["--image", str(path)]
+    if isinstance(request, SampleRequest) and request.endpoint is not None:
+        shape = "{:.0f}" if request.endpoint_unit == "px" else "{!r}"
+        words += ["--endpoint", ",".join(shape.format(each) for each in request.endpoint)]
     for name in ("num", "frames", "fps", "seed", "temperature", "device"):
         if hasattr(request, name):
             words += [f"--{name}", str(getattr(request, name))]

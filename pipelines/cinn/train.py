@@ -6,26 +6,27 @@ The arithmetic of a step is in steps.py, the loop in pipelines.training.loop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from pipelines.cinn import preview, sample
+from pipelines.cinn import preview, sample, scores
 from pipelines.cinn.augment import augment, draw_augmentation
 from pipelines.cinn.config import (
     FIXED_SETTINGS,
     FREE_SETTINGS,
     AugmentConfig,
+    FlowConfig,
     TrainRequest,
 )
 from pipelines.cinn.encoder import sample_code
-from pipelines.cinn.frozen import FAMILY, INPUT_STAGES, input_run, keep_input, run_config
-from pipelines.cinn.inference import condition
+from pipelines.cinn.endpoint import clips_with_endpoints, require_endpoints
+from pipelines.cinn.frozen import FAMILY, keep_inputs, with_earlier_settings
+from pipelines.cinn.inference import Model, condition
 from pipelines.cinn.networks import build_autoencoder, build_flow, build_stage1
 from pipelines.cinn.steps import (
     AutoencoderOptimizers,
@@ -43,8 +44,10 @@ from pipelines.cinn.validation import (
     validate_flow,
     validate_stage1,
 )
-from pipelines.clips import TrainingData, open_training_data, training_batches
-from pipelines.events import EXIT_USAGE, UserError, Work
+from pipelines.clips.batches import training_batches
+from pipelines.clips.published import last_digit, published_clips
+from pipelines.clips.training_data import TrainingData, open_training_data
+from pipelines.events import Work
 from pipelines.features.perceptual import build_perceptual
 from pipelines.training.checkpoint import (
     STATE_NAME,
@@ -68,14 +71,18 @@ from pipelines.training.optim import (
     stepped_rate,
 )
 from pipelines.training.run_folder import load_run, open_run, require_checkpoint
+from pipelines.training.tracking import Tracker
 
 _SMALLEST_RATE = 1e-8
+
+Batch: TypeAlias = "Tensor | Mapping[str, Tensor]"
+"""Stored frames, uint8 B T H W C, or those as `frames` beside `endpoint`, B 3."""
 
 
 def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     """Train a stage into request.run_dir, or go on with what is there."""
     stages = {"1": _train_stage1, "ae": _train_autoencoder, "2": _train_flow}
-    request = _resolved(request)
+    request = with_earlier_settings(request)
     device = prepare_device(request.config.train.device, threads=request.config.train.threads)
     with open_run(
         request.run_dir,
@@ -130,7 +137,11 @@ def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> di
     def validate() -> dict[str, float]:
         return validate_stage1(networks, held_out, perceptual)
 
-    if training.run(step, validate):
+    def score() -> dict[str, Any]:
+        return scores.score_stage1(config.score, networks, held_out)
+
+    scores.require_metric(config.score, device)
+    if training.run(step, validate, score if config.score != scores.NONE else None):
         preview.write_reconstructions(request.run_dir, networks, held_out, work)
     return training.result()
 
@@ -184,17 +195,24 @@ def _train_autoencoder(request: TrainRequest, device: torch.device, work: Work) 
 def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
     """Flow between the motion codes of the frozen stage 1 and residuals."""
     config, stage1 = request.config.stage2, request.config.stage1
-    _refuse_control(config.is_controlled)
     data = _open_data(request, config.augment, stage1.num_frames + 1, config.clips_per_video, work)
-    encoder, embedder = sample.load_inputs(request.config, _kept_inputs(request, work), device)
+    kept = keep_inputs(request, work)
+    encoder = sample.load_encoder(request.config, kept["stage1"], device)
+    embedder = sample.load_embedder(request.config, kept["ae"], device)
     with seeded_initialisation(request.config.train.seed, "stage 2"):
         flow = build_flow(config, stage1.code_size, request.config.ae.embedding_size).to(device)
     optimizer = build_adam([flow], config.optimizer)
     state = TrainState({"flow": flow}, {"flow": optimizer}, _generators(request))
     training = _Training(request, data, state, config.batch_size, config.epochs, device, work)
     held_out = training.held_out(stage1.num_frames + 1)
+    changes = config.augment
+    if config.is_controlled:
+        require_endpoints(data.videos, _rows_used(request, data), config)
+        # a mirrored clip would not end where its endpoint says
+        changes = changes.model_copy(update={"horizontal_flip": 0.0})
 
-    def step(frames: Tensor) -> Log:
+    def step(batch: Batch) -> Log:
+        frames, endpoint = _parts(batch)
         rate = stepped_rate(
             config.optimizer.learning_rate,
             factor=config.decay_factor,
@@ -202,18 +220,23 @@ def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict
             epoch=training.epoch,
         )
         set_learning_rate(optimizer, rate)
-        clip = training.augmented(frames, config.augment)
+        clip = training.augmented(frames, changes)
         with torch.no_grad():
             mean, log_variance = encoder(clip[:, 1:])
             noise = torch.randn(mean.shape, generator=state.generators["step"]).to(mean)
             code = sample_code(mean, log_variance, noise)
-            embedding = condition(embedder, clip[:, 0])
+            embedding = condition(embedder, clip[:, 0], endpoint)
         return flow_step(flow, optimizer, code, embedding, generator=state.generators["reference"])
 
     def validate() -> dict[str, float]:
         return validate_flow(flow, encoder, embedder, held_out)
 
-    if training.run(step, validate):
+    def score() -> dict[str, Any]:
+        decoder = sample.load_decoder(request.config, kept["stage1"], device)
+        return scores.score_flow(config.score, Model(decoder, flow, embedder), held_out)
+
+    scores.require_metric(config.score, device)
+    if training.run(step, validate, score if config.score != scores.NONE else None):
         model = sample.load(request.run_dir, device, warn=work.warning).model
         preview.write_samples(request.run_dir, model, held_out, work)
     return training.result()
@@ -232,6 +255,7 @@ class _Training:
     work: Work
 
     def __post_init__(self) -> None:
+        self._tracker = Tracker(self.request.run_dir, self.request.config.log)
         self._start()
 
     @property
@@ -262,7 +286,20 @@ class _Training:
     def held_out(self, num_frames: int) -> HeldOut:
         """The held-out clips, as this stage sees them."""
         config = self.request.config
-        return HeldOut(self.data, num_frames, config.stage1.size_px, self.device, config.train.seed)
+        return HeldOut(
+            self.data,
+            num_frames,
+            config.stage1.size_px,
+            self.device,
+            config.train.seed,
+            self.control,
+        )
+
+    @property
+    def control(self) -> FlowConfig | None:
+        """The settings of a flow that is told where clips end."""
+        config = self.request.config.stage2
+        return config if self.request.stage == "2" and config.is_controlled else None
 
     def augmented(self, frames: Tensor, config: AugmentConfig) -> Tensor:
         """Augmented clips B T 3 S S in [-1, 1] from stored ones, uint8 B T H W C."""
@@ -270,19 +307,20 @@ class _Training:
         return augment(as_clips(frames), self.request.config.stage1.size_px, config, draws)
 
     def run(
-        self, step: Callable[[Tensor], Log], validate: Callable[[], Mapping[str, float]]
+        self,
+        step: Callable[[Any], Log],
+        validate: Callable[[], Mapping[str, float]],
+        score: Callable[[], Mapping[str, Any]] | None = None,
     ) -> bool:
-        """Train to the end; validate and save on the way. False when nothing was left to do."""
+        """Train to the end; validate and save on the way. False when nothing was left to do.
+
+        score: what decides which checkpoint is best (checkpoint.by_score).
+        """
         state, settings, work = self.state, self.request.config.train, self.work
         if state.step >= self.total_steps:
             work.log(f"already trained for {state.step} steps: nothing to do")
             return False
-        batches = training_batches(
-            self.data.videos,
-            self.data.sampler,
-            batch_size=self.batch_size,
-            first_batch=state.step,
-        )
+        batches = self._batches()
         with work.stops_at_boundaries(), closing(batches):
             while state.step < self.total_steps and not work.stopping:
                 train_to_next_save(
@@ -298,14 +336,25 @@ class _Training:
                 if found:
                     work.metric(state.step, found)
                 about = {"epoch": self.epoch, "validation": found}
+                if score is not None and not work.stopping and (scored := score()):
+                    about["score"] = scored
+                    work.metric(state.step, {f"val_{scored['metric']}": scored["value"]})
                 folder = save_checkpoint(
                     self.request.run_dir, state, keep=settings.keep, about=about
                 )
                 work.artifact(folder, "checkpoint")
+                self._tracker.draw()
         return True
 
+    def _batches(self) -> Generator[Any]:
+        place = {"batch_size": self.batch_size, "first_batch": self.state.step}
+        if self.control is not None:
+            return clips_with_endpoints(self.data, self.control, **place)
+        return training_batches(self.data.videos, self.data.sampler, **place)
+
     def result(self) -> dict[str, Any]:
-        """What the job reports."""
+        """What the job reports, at its very end."""
+        self._tracker.close()
         newest = list_checkpoints(self.request.run_dir)[0]
         return {
             "run": str(self.request.run_dir),
@@ -336,36 +385,6 @@ class _Training:
         )
 
 
-def _resolved(request: TrainRequest) -> TrainRequest:
-    """With the settings of the earlier stages, which stage 2 takes as they were trained."""
-    if request.stage != "2":
-        return request
-    stage1 = run_config(input_run(request.run_dir, "stage1", request.stage1_run)).stage1
-    other = run_config(input_run(request.run_dir, "ae", request.ae_run))
-    if other.stage1.size_px != stage1.size_px:
-        raise UserError(
-            "the two earlier stages were trained for frames of different sizes",
-            {
-                "stage 1": f"{stage1.size_px} px, {request.stage1_run}",
-                "stage ae": f"{other.stage1.size_px} px, {request.ae_run}",
-                "to fix": f"train stage ae with stage1.size_px={stage1.size_px}",
-            },
-            EXIT_USAGE,
-        )
-    config = request.config.model_copy(update={"stage1": stage1, "ae": other.ae})
-    return request.model_copy(update={"config": config})
-
-
-def _kept_inputs(request: TrainRequest, work: Work) -> dict[str, Path]:
-    """The checkpoints of the earlier stages, copied into the run folder when it is new."""
-    kept = {}
-    for name in INPUT_STAGES:
-        source = input_run(request.run_dir, name, getattr(request, f"{name}_run"))
-        kept[name] = keep_input(request.run_dir, name, source, warn=work.warning)
-        work.log(f"built on {kept[name].relative_to(request.run_dir)}")
-    return kept
-
-
 def _open_data(
     request: TrainRequest, augmentation: AugmentConfig, num_frames: int, repeats: int, work: Work
 ) -> TrainingData:
@@ -375,10 +394,18 @@ def _open_data(
         request.config.data,
         sizes_px=(size_px, size_px + augmentation.crop_margin_px),
         num_frames=num_frames,
-        repeats=repeats,
+        repeats=_repeats(request, repeats),
         seed=request.config.train.seed,
         work=work,
     )
+
+
+def _repeats(request: TrainRequest, repeats: int) -> int | Callable[[str], int]:
+    """Times a video occurs in an epoch; of iPER, as published, more often for a later action."""
+    published = published_clips(FAMILY, request.config.data.dataset)
+    if published is None or not published.is_repeated_by_digit:
+        return repeats
+    return lambda video_id: repeats * last_digit(video_id)
 
 
 def _generators(request: TrainRequest) -> dict[str, torch.Generator]:
@@ -389,13 +416,19 @@ def _generators(request: TrainRequest) -> dict[str, torch.Generator]:
 
 def _perceptual(request: TrainRequest, device: torch.device) -> Perceptual:
     backbone = request.config.perceptual.backbone
-    return build_perceptual(backbone, weights_dir=request.data_root / "weights").to(device)
+    weights_dir = request.data_root / "weights" / "vgg16"
+    return build_perceptual(backbone, weights_dir=weights_dir).to(device)
 
 
-def _refuse_control(is_controlled: bool) -> None:
-    if is_controlled:
-        raise UserError(
-            "a flow with endpoint control cannot be trained by this version",
-            {"to fix": "leave out stage2.is_controlled"},
-            EXIT_USAGE,
-        )
+def _parts(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Frames of a batch, and where its clips end, if it says so."""
+    if isinstance(batch, Tensor):
+        return batch, None
+    return batch["frames"], batch["endpoint"]
+
+
+def _rows_used(request: TrainRequest, data: TrainingData) -> list[int]:
+    """Rows of the videos that are trained and validated on."""
+    num_frames = request.config.stage1.num_frames + 1
+    rows = data.videos.select("train", request.config.data.include, num_frames)
+    return [*rows, *(clip.row for clip in data.validation)]

@@ -11,14 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.cinn import losses
-from pipelines.cinn.augment import from_bytes, prepare
+from pipelines.cinn.augment import prepare
 from pipelines.cinn.autoencoder import ImageEncoder
+from pipelines.cinn.config import FlowConfig
 from pipelines.cinn.encoder import VideoEncoder, sample_code
+from pipelines.cinn.endpoint import endpoints_of
 from pipelines.cinn.flow import ConditionalFlow
 from pipelines.cinn.inference import condition
 from pipelines.cinn.networks import AutoencoderNetworks, Stage1Networks
 from pipelines.cinn.steps import Perceptual
-from pipelines.clips import Clip, TrainingData, load_clips
+from pipelines.clips.batches import load_clips
+from pipelines.clips.frames import from_bytes
+from pipelines.clips.rules import Clip
+from pipelines.clips.training_data import TrainingData
 from pipelines.nn import image_quality
 from pipelines.training.generators import torch_generator
 
@@ -35,6 +40,7 @@ class HeldOut:
     size_px: int
     device: torch.device
     seed: int
+    control: FlowConfig | None = None  # of a flow that is told where clips end
 
     def batches(self) -> Iterator[Tensor]:
         """The clips, B 1+T 3 S S in [-1, 1]."""
@@ -47,11 +53,19 @@ class HeldOut:
         frames = torch.from_numpy(load_clips(self.data.videos, clips, self.num_frames))
         return prepare(as_clips(frames.to(self.device)), self.size_px)
 
+    def endpoints(self, clips: Sequence[Clip]) -> Tensor | None:
+        """Where some clips end, B 3, for a flow that is told so."""
+        if self.control is None:
+            return None
+        found = endpoints_of(self.data.videos, clips, self.num_frames, self.control)
+        return found.to(self.device)
+
     def noise(self, size: int) -> Iterator[Tensor]:
         """Standard normal numbers for each batch, B Z, the same at every validation."""
         generator = torch_generator(self.seed, "validation")
         noise = torch.randn((len(self.data.validation), size), generator=generator)
-        yield from noise.to(self.device).split(_BATCH)
+        if len(noise):  # split() would give one empty part
+            yield from noise.to(self.device).split(_BATCH)
 
 
 def as_clips(frames: Tensor) -> Tensor:
@@ -115,7 +129,9 @@ def validate_flow(
         for clip, noise in zip(held_out.batches(), held_out.noise(code_size), strict=True):
             mean, log_variance = encoder(clip[:, 1:])
             code = sample_code(mean, log_variance, noise)
-            loss, nll, _ = losses.flow_loss(*flow(code, condition(embedder, clip[:, 0])))
+            seen = sum(size for size, _ in found)
+            endpoint = held_out.endpoints(held_out.data.validation[seen : seen + len(clip)])
+            loss, nll, _ = losses.flow_loss(*flow(code, condition(embedder, clip[:, 0], endpoint)))
             found.append((len(clip), {"val_loss": loss, "val_nll": nll}))
     return _means(found)
 

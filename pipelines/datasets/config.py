@@ -13,6 +13,7 @@ from pipelines.schema import AbsolutePath, Config
 
 Fit = Literal["squash", "center-crop", "pad"]
 SplitBy = Literal["video", "time", "group"]
+Storage = Literal["auto", "raw", "jpeg", "none"]
 
 
 class DownloadRequest(Config):
@@ -94,6 +95,18 @@ class ExtractRequest(Config):
     group_regex: Annotated[str | None, AfterValidator(_regex_with_group)] = Field(
         None, description="its one group, searched in the video id, names the group"
     )
+    protocol: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_-]+$",
+        description="whose published split to follow; the dataset's first when not given, and "
+        "'own' follows split, split_by and seed",
+    )
+    compat: bool = Field(
+        False, description="decode and resize as the protocol's published code, bit for bit"
+    )
+    clip_frames: int | None = Field(
+        None, ge=2, description="cut every video into clips of this many frames"
+    )
     drop_static: float | None = Field(
         None, ge=0, le=255, description="leave out videos that change less on average, in levels"
     )
@@ -103,6 +116,12 @@ class ExtractRequest(Config):
     keep_damaged: bool = Field(
         False, description="keep the frames before the damage of a damaged video"
     )
+    storage: Storage = Field(
+        "auto",
+        description="raw: as they are, fastest; jpeg: quality 95, about a seventh of the space; "
+        "none: no frames, only what lies beside them; auto: raw, or jpeg above max_gb",
+    )
+    max_gb: float = Field(50.0, gt=0, description="prepared frames may take this much space")
     write_images: bool = Field(False, description="also write one folder of PNG files per video")
     jobs: int = Field(default_factory=available_cores, ge=1, le=256, description="processes")
     seed: int = Field(0, ge=0, lt=2**32, description="of the random split")
@@ -116,16 +135,36 @@ class ExtractRequest(Config):
             raise ValueError("group_regex needs split_by 'group'")
         return self
 
+    @model_validator(mode="after")
+    def _published_code_does_it(self) -> ExtractRequest:
+        if self.compat and (self.fit == "pad" or self.fps is not None):
+            raise ValueError("compat goes with neither fit 'pad' nor fps: no published code has it")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_are_there(self) -> ExtractRequest:
+        looked_at = self.drop_static is not None or self.scene_cut is not None or self.write_images
+        if self.storage == "none" and looked_at:
+            raise ValueError("storage 'none' has no frames for drop_static, scene_cut or images")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Of a prepared frame."""
+        return {"none": 0}.get(self.storage, 1 if self.grey else 3)
+
     def settings(self) -> dict[str, object]:
         """The options that decide what is written, as plain JSON values."""
         elsewhere = {"data_root", "name", "source", "variant", "write_images", "jobs", "rebuild"}
-        return self.model_dump(mode="json", exclude=elsewhere)
+        return self.model_dump(mode="json", exclude=elsewhere | {"max_gb"})
 
     def variant_name(self) -> str:
         """The folder below prepared/; other options, other name."""
         if self.variant:
             return self.variant
-        parts = [f"{self.size_px}px"]
+        parts = ["no-frames" if self.storage == "none" else f"{self.size_px}px"]
+        if self.storage in ("raw", "jpeg"):
+            parts.append(self.storage)
         if self.fit != "squash":
             parts.append({"center-crop": "crop", "pad": "pad"}[self.fit])
         if self.fps is not None:
@@ -134,11 +173,19 @@ class ExtractRequest(Config):
             parts.append(f"stride{self.stride}")
         if self.grey:
             parts.append("grey")
+        if self.protocol is not None:
+            parts.append(self.protocol)
+        if self.compat:
+            parts.append("compat")
+        if self.clip_frames is not None:
+            parts.append(f"clips{self.clip_frames}")
         if self.min_frames != type(self).model_fields["min_frames"].default:
             parts.append(f"min{self.min_frames}")
         if self.split_by != "video":
             parts.append(self.split_by)
         named = {"kind", "size_px", "fit", "fps", "stride", "grey", "min_frames", "split_by"}
+        named |= {"protocol", "compat", "clip_frames"}
+        named |= {"storage"}
         fields = type(self).model_fields
         rest = {
             key: value
@@ -161,3 +208,8 @@ class InspectRequest(Config):
     )
     num_videos: int = Field(8, ge=1, le=100, description="rows of the preview")
     num_frames: int = Field(8, ge=1, le=64, description="columns of the preview")
+    flow: bool = Field(False, description="show optical flow in the preview, and write a video")
+    flow_name: str | None = Field(
+        None, description="estimated flow, such as dis, or truth; the only one when not given"
+    )
+    lag: int | None = Field(None, ge=1, description="of the flow, in frames; the smallest there is")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.datasets.base import SPLITS, RawVideo
+from pipelines.datasets.base import SPLITS, RawVideo, TimeParts
 from pipelines.datasets.config import ExtractRequest
 from pipelines.datasets.processes import Progress
 from pipelines.datasets.raw_frames import OpenVideo, open_video
 from pipelines.events import UserError
 from pipelines.files import read_json
+from pipelines.io.jpeg_frames import JpegFrames, encode
+from pipelines.io.tfrecords import DamagedRecord
 from pipelines.io.video import DamagedVideo
 
 CUT_RATIO = 2.0
@@ -59,15 +61,22 @@ class Part:
     def __init__(self, folder: Path, request: ExtractRequest) -> None:
         facts = read_json(folder / "part.json")
         self._folder = folder
-        self._shape = (request.size_px, request.size_px, 1 if request.grey else 3)
+        self._shape = (request.size_px, request.size_px, request.channels)
+        self._storage = request.storage
         self.original_size: list[int] = facts["original_size"]
         self.fps: float | None = facts["fps"]
         self.labels: dict[str, Any] = facts["labels"]
         self.pieces = [Piece(*values) for values in facts["pieces"]]
         self.rejected: list[tuple[str, str, str]] = facts["rejected"]
 
-    def frames(self, piece: Piece) -> np.ndarray:
-        """uint8 [count S S C], mapped, not read."""
+    def frames(self, piece: Piece) -> np.ndarray | JpegFrames:
+        """uint8 [count S S C], mapped, not read; as they are to be stored."""
+        if self._storage == "none":
+            return np.empty((piece.count, *self._shape), np.uint8)
+        if self._storage == "jpeg":
+            data = np.memmap(self._folder / "frames.jpegs", np.uint8, "r")
+            ends = np.load(self._folder / "frame_ends.npy")
+            return JpegFrames(data, ends).part(piece.first, piece.count)
         frames = np.memmap(self._folder / "frames.u8", np.uint8, "r").reshape(-1, *self._shape)
         return frames[piece.first : piece.first + piece.count]
 
@@ -103,12 +112,15 @@ def extract(task: Task, progress: Progress) -> None:
     try:
         opened = open_video(task.video, task.request, progress)
         with contextlib.closing(opened.frames) as frames:
-            changes = _write_frames(task.part_dir / "frames.u8", frames, task.request)
-        facts = _facts(opened, changes, task.request)
+            changes = _write_frames(task.part_dir, frames, task.request)
+        is_image = task.video.kind == "image"
+        pieces = _pieces(changes, task.request, task.video.time_parts)
+        facts = _facts(opened, changes, task.request, pieces, is_image=is_image)
         if facts["pieces"]:
             _write_truth(task.part_dir, opened)
     except UserError as problem:
-        reason = "damaged" if isinstance(problem, DamagedVideo) else "unreadable"
+        is_damaged = isinstance(problem, (DamagedVideo, DamagedRecord))
+        reason = "damaged" if is_damaged else "unreadable"
         facts = _rejection(reason, _in_one_line(problem))
     _complete(task.part_dir, facts)
 
@@ -125,30 +137,45 @@ def _complete(part_dir: Path, facts: dict[str, Any]) -> None:
     os.replace(temporary, part_dir / "part.json")
 
 
-def _write_frames(path: Path, frames: Iterator[np.ndarray], request: ExtractRequest) -> np.ndarray:
+def _write_frames(
+    part_dir: Path, frames: Iterator[np.ndarray], request: ExtractRequest
+) -> np.ndarray:
     """Write the frames; returns how much each differs from the one before, in levels (first: 0)."""
     is_compared = request.drop_static is not None or request.scene_cut is not None
+    is_jpeg = request.storage == "jpeg"
     changes: list[float] = []
+    ends: list[int] = []
     before: np.ndarray | None = None
-    with path.open("wb") as file:
+    with (part_dir / ("frames.jpegs" if is_jpeg else "frames.u8")).open("wb") as file:
         for frame in frames:
-            file.write(np.ascontiguousarray(frame).data)
+            file.write(encode(frame) if is_jpeg else np.ascontiguousarray(frame).data)
+            ends.append(file.tell())
             change = 0.0
             if is_compared:
                 now = frame.astype(np.int16)
                 change = 0.0 if before is None else float(np.abs(now - before).mean())
                 before = now
             changes.append(change)
+    if is_jpeg:
+        np.save(part_dir / "frame_ends.npy", np.array(ends, np.int64))
     return np.array(changes)
 
 
-def _facts(opened: OpenVideo, changes: np.ndarray, request: ExtractRequest) -> dict[str, Any]:
+def _facts(
+    opened: OpenVideo,
+    changes: np.ndarray,
+    request: ExtractRequest,
+    pieces: Iterable[Piece],
+    *,
+    is_image: bool,
+) -> dict[str, Any]:
     kept, rejected = [], []
-    for piece in _pieces(changes, request):
+    shortest = min(request.min_frames, request.clip_frames or request.min_frames)
+    for piece in pieces:
         moves = changes[piece.first + 1 : piece.first + piece.count]
         change = float(moves.mean()) if len(moves) else 0.0
-        if piece.count < request.min_frames:
-            detail = f"{piece.count} frames, fewer than {request.min_frames}"
+        if not is_image and piece.count < shortest:
+            detail = f"{piece.count} frames, fewer than {shortest}"
             rejected.append((piece.suffix, "too short", detail))
         elif request.drop_static is not None and change < request.drop_static:
             detail = f"changes by {change:.2f} levels, less than {request.drop_static:g}"
@@ -175,13 +202,29 @@ def _in_one_line(problem: UserError) -> str:
     return ": ".join([problem.message, *more])
 
 
-def _pieces(changes: np.ndarray, request: ExtractRequest) -> Iterator[Piece]:
-    """Scenes between cuts, each cut again where the time split says."""
+def _pieces(
+    changes: np.ndarray, request: ExtractRequest, time_parts: TimeParts | None
+) -> Iterator[Piece]:
+    """Scenes between cuts, each cut again where the time split says, and then into clips."""
+    for piece in _stretches(changes, request, time_parts):
+        length = request.clip_frames
+        if length is None or piece.count < length:
+            yield piece
+            continue
+        for number in range(piece.count // length):
+            suffix = f"{piece.suffix}~clip{number:03d}"
+            yield Piece(suffix, piece.first + number * length, length, piece.split)
+
+
+def _stretches(
+    changes: np.ndarray, request: ExtractRequest, time_parts: TimeParts | None
+) -> Iterator[Piece]:
     total = len(changes)
     cuts = [] if request.scene_cut is None else _cuts(changes, request.scene_cut)
     borders: list[tuple[str, str | None, int, int]] = [("", None, 0, total)]
-    if request.split_by == "time":
-        ends = [round(sum(request.split[: number + 1]) * total) for number in range(3)]
+    parts = request.split if request.split_by == "time" else time_parts
+    if parts:
+        ends = time_borders(parts, total)
         borders = [
             (f"~{name}", name, start, end)
             for name, (start, end) in zip(SPLITS, pairwise([0, *ends]), strict=True)
@@ -193,6 +236,11 @@ def _pieces(changes: np.ndarray, request: ExtractRequest) -> Iterator[Piece]:
             start, end = max(first, start), min(last, end)
             if end > start or total == 0:
                 yield Piece(scene + suffix, start, end - start, split)
+
+
+def time_borders(parts: TimeParts, total: int) -> list[int]:
+    """The frames before which train, val and test end; a part of a frame belongs to the next."""
+    return [int(sum(parts[: number + 1]) * total + 1e-6) for number in range(3)]
 
 
 def _cuts(changes: np.ndarray, threshold: float) -> list[int]:

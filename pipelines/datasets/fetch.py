@@ -55,11 +55,11 @@ def fetch(request: FetchRequest, work: Work) -> dict[str, Any]:
     lists of videos), next (the command to type).  Raises UserError.
     """
     _check_subset(request)
-    if request.verify:
-        return _verify(request, work)
     if request.dry_run:
         with open_web(request) as web:
             return _Run(request, work, web).describe()
+    if request.verify:
+        return _verify(request, work)
     _check_terms(request)
     request.folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(request.folder) as is_ours:
@@ -143,9 +143,10 @@ class _Run:
 
     def describe(self) -> dict[str, Any]:
         """What `carry_out` would fetch; writes nothing."""
-        self._plan([each for each in self.sources if not isinstance(each, YoutubeSource)])
         tables = [each for each in self.sources if isinstance(each, YoutubeSource)]
-        self._plan([each for each in tables if (self.folder / each.table).is_file()])
+        if self.request.from_dir is None:  # else no server is needed
+            self._plan([each for each in self.sources if each not in tables])
+            self._plan([each for each in tables if (self.folder / each.table).is_file()])
         result = self._result()
         later = [each.table for each in tables if not (self.folder / each.table).is_file()]
         return result | {
@@ -378,7 +379,8 @@ def _one_error(
     for message, names in list(by_message.items())[:_SHOWN_FAILURES]:
         shown[names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")] = message
     closed = next((each for each in problems if isinstance(each, SourceClosed)), None)
-    how = {"how": closed.details["how"]} if closed and "how" in closed.details else {}
+    told = closed.details if closed else {}
+    how: dict[str, object] = {key: told[key] for key in ("how", "variable") if key in told}
     again = {"to fix": f"{command_of(request)}  (what is complete is not fetched again)"}
     return UserError(
         f"{len(failures)} downloads of '{request.dataset}' failed",

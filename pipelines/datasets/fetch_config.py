@@ -97,6 +97,7 @@ class DriveSource(_Source):
     kind: Literal["drive"]
     id: str = Field(pattern=r"^[\w-]{10,}$")
     file: SourceFile
+    host: str = Field("https://drive.google.com", description="another one that answers as Drive")
 
 
 class DriveFolderSource(_Source):

@@ -101,7 +101,7 @@ def _drive_fetcher(
     from pipelines.io.fetchers.drive import DriveFetcher, DriveFolderFetcher
 
     if isinstance(source, DriveSource):
-        return DriveFetcher(web, source.id, wanted_of(source.file, ""))
+        return DriveFetcher(web, source.id, wanted_of(source.file, ""), host=source.host)
     return DriveFolderFetcher(
         web,
         source.id,
@@ -131,6 +131,7 @@ def _personal_fetcher(
             cookie_name=source.cookie_name,
             session_id=os.environ.get(request.cookie_variable),
             how=source.how,
+            variable=request.cookie_variable,
         )
     # Imported here: yt-dlp takes a second to load.
     from pipelines.io.fetchers.youtube import YoutubeFetcher

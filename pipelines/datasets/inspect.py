@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.datasets import inspect_flow, inspect_raw
 from pipelines.datasets.base import SPLITS
 from pipelines.datasets.config import InspectRequest
+from pipelines.datasets.inspect_poses import picture
+from pipelines.datasets.inspect_raw import size_text
 from pipelines.events import EXIT_FAILED, EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.files import natural_key
 from pipelines.io.images import contact_sheet, write_png
@@ -45,17 +48,28 @@ def list_data(request: InspectRequest, work: Work) -> dict[str, Any]:
 
 
 def info(request: InspectRequest, work: Work) -> dict[str, Any]:
-    """A table of facts about one variant. Raises UserError as find_variant does."""
-    packed = _opened(request)
-    return {"columns": ["what", "value"], "rows": [list(fact) for fact in _facts(packed)]}
+    """A table of facts about one variant, and about the download that it was made from.
+
+    Raises UserError as find_variant does, when nothing was downloaded either.
+    """
+    manifest = inspect_raw.downloaded(request)
+    facts: list[tuple[str, str]] = []
+    if manifest is None or _is_prepared(request):
+        facts += _facts(_opened(request))
+    if manifest is not None:
+        facts += inspect_raw.facts(manifest)
+    return {"columns": ["what", "value"], "rows": [list(fact) for fact in facts]} | _then(request)
 
 
 def verify(request: InspectRequest, work: Work) -> dict[str, Any]:
-    """Compare every file of a variant with its index.
+    """Compare every file of a variant with its index; without one, downloads with their checksums.
 
     Raises UserError (exit code 1) that names the files and videos that are not as they were
     written, and as find_variant does.
     """
+    manifest = inspect_raw.downloaded(request)
+    if manifest is not None and not _is_prepared(request):
+        return inspect_raw.verify(manifest, work) | _then(request)
     packed = _opened(request)
     problems = list(_problems(packed, work))
     if problems:
@@ -71,12 +85,14 @@ def verify(request: InspectRequest, work: Work) -> dict[str, Any]:
             },
             EXIT_FAILED,
         )
+    num_flow = inspect_flow.check_flow(packed, str(request.name), work)
     size = sum(file["bytes"] for file in packed.index["files"].values())
     return {
         "path": str(packed.dir),
         "lines": [
             f"{len(packed.index['files'])} files, {len(packed)} videos,"
-            f" {_size(size)}: all as they were written"
+            f" {size_text(size)}: all as they were written",
+            *([f"{num_flow} files of estimated flow, too"] if num_flow else []),
         ],
     }
 
@@ -84,15 +100,25 @@ def verify(request: InspectRequest, work: Work) -> dict[str, Any]:
 def preview(request: InspectRequest, work: Work) -> dict[str, Any]:
     """Write a contact sheet: a row per video, evenly chosen, with frames spread over its length.
 
+    Where nothing is prepared yet, of the videos as they were downloaded. With flow, a row of their
+    flow below each video, and a video of both. Poses without frames are drawn as stick figures.
     Raises UserError as find_variant does.
     """
+    manifest = inspect_raw.downloaded(request)
+    if manifest is not None and not request.flow and not _is_prepared(request):
+        path = request.out_path or request.data_root / str(request.name) / "preview-raw.png"
+        write_png(path, inspect_raw.contact_sheet_of(request, manifest))
+        work.artifact(path, "preview")
+        return {"path": str(path)} | _then(request)
     packed = _opened(request)
+    if request.flow:
+        return inspect_flow.preview_flow(packed, request, work)
     chosen = _spread(len(packed), request.num_videos)
     rows, labels = [], []
     for row in chosen:
         total = int(packed.num_frames[row])
         numbers = _spread(total, request.num_frames)
-        rows.append([packed.frames(row, number, 1)[0] for number in numbers])
+        rows.append([picture(packed, row, number) for number in numbers])
         labels.append(_label(packed, row))
     sheet = contact_sheet(rows, labels)
     default = packed.dir.parents[1] / f"preview-{packed.dir.name}.png"
@@ -100,6 +126,17 @@ def preview(request: InspectRequest, work: Work) -> dict[str, Any]:
     write_png(path, sheet)
     work.artifact(path, "preview")
     return {"path": str(path)}
+
+
+def _is_prepared(request: InspectRequest) -> bool:
+    """Whether to look at prepared frames: there are some, or a variant is asked for by name."""
+    prepared = request.data_root / str(request.name) / "prepared"
+    return request.variant is not None or bool(variant_names(prepared))
+
+
+def _then(request: InspectRequest) -> dict[str, str]:
+    """The next command, where it is another one than for prepared frames."""
+    return {} if _is_prepared(request) else {"next": f"i2v extract-frames {request.name}"}
 
 
 def _opened(request: InspectRequest) -> PackedVideos:
@@ -114,24 +151,33 @@ def _list_one(folder: Path) -> Iterator[list[object]]:
     for name in names:
         index = PackedVideos(prepared / name).index
         splits = (index["splits"][split]["videos"] for split in SPLITS)
-        size = _size(_bytes_in(prepared / name))
+        size = size_text(_bytes_in(prepared / name))
         counts = (index["num_videos"], index["num_frames"], *splits)
         yield [folder.name, name, *counts, size, "ready"]
     half_done = [path for path in prepared.glob("*.tmp") if path.is_dir()]
     blank = [""] * (2 + len(SPLITS))
     for path in sorted(half_done):
         name = path.name.removesuffix(".tmp")
-        yield [folder.name, name, *blank, _size(_bytes_in(path)), "unfinished"]
+        yield [folder.name, name, *blank, size_text(_bytes_in(path)), "unfinished"]
     if not names and not half_done and (folder / "raw").is_dir():
-        yield [folder.name, "", *blank, _size(_bytes_in(folder / "raw")), "raw, not prepared"]
+        state = (
+            "raw, unfinished" if inspect_raw.is_unfinished(folder / "raw") else "raw, not prepared"
+        )
+        yield [folder.name, "", *blank, size_text(_bytes_in(folder / "raw")), state]
 
 
 def _facts(packed: PackedVideos) -> Iterator[tuple[str, str]]:
     index, rows = packed.index, packed.rows
     yield "dataset", f"{index['dataset']}, variant {index['variant']}"
     yield "folder", str(packed.dir)
-    yield "frames", f"{packed.size_px} x {packed.size_px}, {_channels(packed)}, {index['fit']}"
-    yield "filter", index["filter"]
+    if packed.storage == "none":
+        yield "frames", "none are kept, only what lies beside them"
+    else:
+        yield "frames", f"{packed.size_px} x {packed.size_px}, {_channels(packed)}, {index['fit']}"
+        yield "kept", {"raw": "raw", "jpeg": "as JPEG"}[packed.storage]
+        yield "filter", index["filter"]
+    if protocol := index.get("protocol"):
+        yield "splits", protocol
     yield "videos", f"{len(packed):,} with {index['num_frames']:,} frames"
     for split in SPLITS:
         count = index["splits"][split]
@@ -140,15 +186,17 @@ def _facts(packed: PackedVideos) -> Iterator[tuple[str, str]]:
     middle = int(np.median(lengths))
     yield "frames per video", f"{lengths.min()} to {lengths.max()}, middle {middle}"
     yield "frames per second", _most({f"{row.fps:g}" if row.fps else "unknown" for row in rows})
-    yield "original sizes", _most({"{} x {}".format(*row.original_size) for row in rows})
+    if packed.storage != "none":
+        yield "original sizes", _most({"{} x {}".format(*row.original_size) for row in rows})
     yield "groups", f"{len({row.group for row in rows}):,}"
     if labels := sorted({name for row in rows for name in row.labels}):
         yield "labels", _most(labels)
     if packed.flow_lags:
         yield "true motion", "to " + ", ".join(f"{lag} frames later" for lag in packed.flow_lags)
+    yield from inspect_flow.flow_facts(packed)
     if packed.extra_names:
         yield "per frame", ", ".join(packed.extra_names)
-    yield "size on disk", _size(_bytes_in(packed.dir))
+    yield "size on disk", size_text(_bytes_in(packed.dir))
     reasons = Counter(each["reason"] for each in _rejected(packed.dir))
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     yield "left out", left_out or "nothing"
@@ -187,10 +235,9 @@ def _problems(packed: PackedVideos, work: Work) -> Iterator[str]:
 
 def _damaged_videos(packed: PackedVideos, name: str) -> Iterator[str]:
     for number, row in enumerate(packed.rows):
-        if name == f"frames-{row.shard:03d}.u8":
-            frames = packed.frames(number, 0, row.num_frames)
-            if zlib.crc32(frames.tobytes()) != row.crc32:
-                yield row.id
+        in_this = name.startswith(f"frames-{row.shard:03d}.")
+        if in_this and zlib.crc32(packed.stored_frames(number).data) != row.crc32:
+            yield row.id
 
 
 def _label(packed: PackedVideos, row: int) -> str:
@@ -221,10 +268,3 @@ def _rejected(folder: Path) -> list[dict[str, str]]:
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _size(num_bytes: float) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:.1f} {unit}"
-    return f"{num_bytes:.0f} bytes"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.datasets.base import Dataset, RawVideo, Rejected
+from pipelines.datasets.base import RawVideo, Rejected
 from pipelines.datasets.config import ExtractRequest
-from pipelines.datasets.raw_frames import image_paths
-from pipelines.events import EXIT_USAGE, UserError, Work
+from pipelines.datasets.protocols import dataset_module, follow
+from pipelines.datasets.raw_frames import image_paths, open_arrays
+from pipelines.events import UserError, Work
 from pipelines.files import fingerprint
-from pipelines.io.arrays import ArrayClip
 from pipelines.io.images import image_size
 from pipelines.io.video import probe
 
@@ -29,7 +28,8 @@ SAMPLE = 16
 class Inventory:
     """The content of a raw folder.
 
-    sizes: bytes of each video.  num_images: images of each folder of frames, else 0.
+    sizes: bytes of each video.  num_images: images of each folder of frames, 1 for a single image,
+    else 0.
     manifest: hash of all paths and sizes.  state: the same with times of change, which notices any
     rewritten file.
     """
@@ -51,23 +51,30 @@ class Inventory:
         return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
 
-def take_inventory(raw: Path, kind: str, work: Work) -> Inventory:
+def take_inventory(raw: Path, kind: str, work: Work, *, protocol: str | None = None) -> Inventory:
     """List a raw folder the way the dataset module `kind` reads it.
 
-    Raises UserError as the module's layout does.
+    protocol: the published rule that says which videos count and for what.
+    Raises UserError as the module's layout and protocols.follow do.
     """
-    found = list(_dataset(kind).layout(raw))
+    found = list(follow(dataset_module(kind).layout(raw), kind, protocol))
     videos = [each for each in found if isinstance(each, RawVideo)]
     sizes, num_images, marks = [], [], []
     for number, video in enumerate(videos, 1):
         files = image_paths(video.path) if video.kind == "frames" else [video.path]
         statuses = [path.stat() for path in files]
-        sizes.append(sum(status.st_size for status in statuses))
-        num_images.append(len(files) if video.kind == "frames" else 0)
+        whole = sum(status.st_size for status in statuses)
+        sizes.append(video.clip.num_bytes if video.clip else whole)
+        num_images.append(len(files) if video.kind in ("frames", "image") else 0)
         named = [(path.name, status.st_size) for path, status in zip(files, statuses, strict=True)]
-        part = (video.first_frame, video.num_frames)
+        part = (
+            *(video.first_frame, video.num_frames, video.clock_fps, video.time_parts),
+            *(video.clip.first_byte if video.clip else 0, str(video.crop)),
+        )
         facts = (video.id, video.kind, video.split, video.group, dict(video.labels), part)
-        times = [status.st_mtime_ns for status in statuses]
+        beside = [path.stat() for path in (video.tracks.files if video.tracks else ())]
+        named += [("beside", status.st_size) for status in beside]
+        times = [status.st_mtime_ns for status in (*statuses, *beside)]
         marks.append((fingerprint((facts, named)), fingerprint(times)))
         if len(videos) >= MANY:
             work.progress("look at files", number, len(videos), "videos")
@@ -95,14 +102,14 @@ def estimate_bytes(inventory: Inventory, request: ExtractRequest) -> int:
         known = sum(_estimate_frames(inventory.videos[place], request) for place in chosen)
         share = sum(inventory.sizes[place] for place in chosen)
         frames += known * sum(inventory.sizes[place] for place in others) / max(1, share)
-    return round(frames * request.size_px**2 * (1 if request.grey else 3))
+    return round(frames * request.size_px**2 * request.channels)
 
 
 def _estimate_frames(video: RawVideo, request: ExtractRequest) -> float:
     """Prepared frames of a video as far as its header tells; truth arrays count as frames."""
     try:
         if video.kind == "array":
-            clip = ArrayClip(video.path)
+            clip = open_arrays(video)
             num_flows = sum(name.startswith("flow_") for name in clip.names)
             count = clip.shape[0] * (1 + num_flows * 4 / 3)
         elif video.kind == "strip":
@@ -114,16 +121,3 @@ def _estimate_frames(video: RawVideo, request: ExtractRequest) -> float:
     except UserError:
         return 0.0  # it will be rejected when its turn comes
     return count / request.stride
-
-
-def _dataset(kind: str) -> Dataset:
-    try:
-        module: Dataset = importlib.import_module(f"pipelines.datasets.{kind}")  # type: ignore[assignment]
-        module.layout, module.SPEC  # noqa: B018
-    except (ModuleNotFoundError, AttributeError):
-        raise UserError(
-            f"no raw layout is known for '{kind}'",
-            {"to fix": "give the folder that holds the videos"},
-            EXIT_USAGE,
-        ) from None
-    return module

@@ -18,21 +18,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.datasets import storage
 from pipelines.datasets.base import SPLITS, Rejected
 from pipelines.datasets.config import ExtractRequest
-from pipelines.datasets.extraction import Part, Task, extract, is_complete, reject
-from pipelines.datasets.frame_images import write_frame_images
-from pipelines.datasets.inventory import Inventory, estimate_bytes, take_inventory
+from pipelines.datasets.extraction import Part, Piece, Task, extract, is_complete, reject
+from pipelines.datasets.frame_images import FIRST_FRAME, Naming, write_frame_images
+from pipelines.datasets.inventory import Inventory, take_inventory
 from pipelines.datasets.processes import run
+from pipelines.datasets.protocols import OWN, described, resize_rule_of, rule_of
 from pipelines.datasets.splits import assign, group_of
+from pipelines.datasets.storage import size_text
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.files import folder_lock, read_json, write_json, write_text
 from pipelines.io.fitting import FILTER
-from pipelines.io.packed import FORMAT_VERSION, PackedVideos
+from pipelines.io.packed import PackedVideos
 from pipelines.io.packing import PackWriter, Row
 
 TASK = "extract frames"
-SPARE_BYTES = 64 * 2**20
+PLAN_VERSION = 1
+"""Counted up when the same plan gives other bytes than before."""
 
 
 def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
@@ -41,18 +45,20 @@ def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
     Raises UserError with exit code 4 when there is nothing to prepare, 2 when a variant of this
     name was made otherwise, 1 when the disk is too small.
     """
-    raw = request.source or request.data_root / request.name / "raw"
+    raw = _raw(request)
+    if request.compat:
+        resize_rule_of(request.kind, request.protocol)
     variant_dir = request.data_root / request.name / "prepared" / request.variant_name()
     done = _done(variant_dir)
     try:
-        inventory = take_inventory(raw, request.kind, work)
+        inventory = take_inventory(raw, request.kind, work, protocol=request.protocol)
     except UserError:
         if done and done["settings"] == request.settings() and not request.rebuild:
             work.log(f"already prepared: {variant_dir.name} (the raw folder is gone)")
             return _result(request, variant_dir, work, is_new=False)
         raise
     plan = {
-        "version": FORMAT_VERSION,
+        "version": PLAN_VERSION,
         "source": str(raw),
         "settings": request.settings(),
         "inputs": inventory.state,
@@ -67,6 +73,10 @@ def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
     return _result(request, variant_dir, work, is_new=True)
 
 
+def _raw(request: ExtractRequest) -> Path:
+    return request.source or request.data_root / request.name / "raw"
+
+
 def _prepare(
     request: ExtractRequest,
     inventory: Inventory,
@@ -74,6 +84,8 @@ def _prepare(
     variant_dir: Path,
     work: Work,
 ) -> None:
+    decided, needed = storage.decide(request, inventory, work)
+    plan = {**plan, "storage": decided.storage}
     building = variant_dir.with_name(f"{variant_dir.name}.tmp")
     building.mkdir(parents=True, exist_ok=True)
     with folder_lock(building) as is_ours:
@@ -85,10 +97,16 @@ def _prepare(
         is_packed = _done(building) == plan
         if not is_packed:
             _begin(building, plan)
-            _check_space(request, inventory, building, work)
-            channels = 1 if request.grey else 3
-            with PackWriter(building, size_px=request.size_px, channels=channels) as writer:
-                _pack(request, inventory, writer, work)
+            much = f"about {size_text(needed)} of frames" if needed else "without frames"
+            work.log(f"{len(inventory.videos):,} videos, {much}")
+            storage.check_space(needed, building)
+            with PackWriter(
+                building,
+                size_px=request.size_px,
+                channels=request.channels,
+                storage=decided.storage,
+            ) as writer:
+                _pack(decided, inventory, writer, work)
                 _finish(request, inventory, writer)
             os.replace(building / "plan.json", building / "done.json")
         _publish(building, variant_dir)
@@ -100,8 +118,9 @@ def _done(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_same(done: Mapping[str, object], plan: Mapping[str, object]) -> bool:
-    """Equal, wherever the raw folder lies now."""
-    return {**done, "source": ""} == {**plan, "source": ""}
+    """Equal, wherever the raw folder lies now and whatever max_gb led to."""
+    free = {"source": "", "storage": ""}
+    return {**done, **free} == {**plan, **free}
 
 
 def _check_may_replace(
@@ -144,23 +163,6 @@ def _begin(building: Path, plan: Mapping[str, object]) -> None:
         elif each.name != ".lock":
             each.unlink()
     write_json(path, plan)
-
-
-def _check_space(request: ExtractRequest, inventory: Inventory, building: Path, work: Work) -> None:
-    needed = estimate_bytes(inventory, request)
-    work.log(f"{len(inventory.videos):,} videos, about {_size(needed)} of frames")
-    used = sum(path.stat().st_size for path in building.rglob("*") if path.is_file())
-    free = shutil.disk_usage(building).free + used
-    if needed + SPARE_BYTES > free:
-        raise UserError(
-            "not enough disk space for the prepared frames",
-            {
-                "folder": building.parent,
-                "needs": f"about {_size(needed)}",
-                "free": _size(free),
-                "to fix": "free some space, or lower --size, or give a --stride",
-            },
-        )
 
 
 def _pack(request: ExtractRequest, inventory: Inventory, writer: PackWriter, work: Work) -> None:
@@ -211,6 +213,8 @@ def _pack_ready(tasks: list[Task], writer: PackWriter, inventory: Inventory) -> 
 def _pack_part(task: Task, writer: PackWriter, inventory: Inventory) -> dict[str, Any]:
     video, part = task.video, Part(task.part_dir, task.request)
     source = inventory.source(video.path)
+    if video.clip:
+        source = f"{source}@{video.clip.first_byte}"
     rows: list[Row] = []
     rejected = [
         Rejected(video.id + suffix, source, reason, detail)
@@ -224,7 +228,7 @@ def _pack_part(task: Task, writer: PackWriter, inventory: Inventory) -> dict[str
             "split": piece.split or video.split,
             "fps": part.fps,
             "original_size": part.original_size,
-            "labels": {**video.labels, **part.labels},
+            "labels": {**video.labels, **part.labels, **_place_in_source(task, piece)},
         }
         frames, flow, extra = part.frames(piece), part.flow(piece), part.extra(piece)
         try:
@@ -234,12 +238,20 @@ def _pack_part(task: Task, writer: PackWriter, inventory: Inventory) -> dict[str
     return {"rows": rows, "rejected": [asdict(each) for each in rejected]}
 
 
+def _place_in_source(task: Task, piece: Piece) -> dict[str, int]:
+    """A label that tells where a part of a longer video begins, in its raw frames."""
+    first = task.video.first_frame + piece.first * task.request.stride
+    is_known = task.request.fps is None and task.video.clock_fps is None
+    return {FIRST_FRAME: first} if first and is_known else {}
+
+
 def _finish(request: ExtractRequest, inventory: Inventory, writer: PackWriter) -> None:
     """Decide the splits and write the index; index.json is the last file."""
     rows = [row for entry in writer.entries for row in entry["rows"]]
     rejected = [each for entry in writer.entries for each in entry["rejected"]]
     for each in inventory.rejected:
         rejected.append(asdict(each) | {"source": inventory.source(each.source)})
+    rule = rule_of(request.kind, request.protocol)
     if not rows:
         shutil.rmtree(writer.folder)
         raise _nothing_usable(inventory.raw, rejected)
@@ -254,7 +266,8 @@ def _finish(request: ExtractRequest, inventory: Inventory, writer: PackWriter) -
         "variant": request.variant_name(),
         "kind": request.kind,
         "fit": request.fit,
-        "filter": FILTER,
+        "protocol": rule.about if rule else None,
+        "filter": described(rule) if rule and request.compat else FILTER,
         "fps": request.fps,
         "stride": request.stride,
         "options": request.settings(),
@@ -290,6 +303,8 @@ def _publish(building: Path, variant_dir: Path) -> None:
     """Give the finished folder its name; an older one goes only then."""
     shutil.rmtree(building / "parts", ignore_errors=True)
     (building / "journal.jsonl").unlink(missing_ok=True)
+    for litter in building.glob(".*.part"):  # of a process that was killed while it wrote
+        litter.unlink()
     if variant_dir.exists():
         old = Path(tempfile.mkdtemp(dir=variant_dir.parent, prefix=f".{variant_dir.name}.old-"))
         os.replace(variant_dir, old / variant_dir.name)
@@ -310,6 +325,7 @@ def _result(
     result = {
         "variant_dir": str(variant_dir),
         "is_new": is_new,
+        "storage": packed.storage,
         "num_videos": packed.index["num_videos"],
         "num_frames": packed.index["num_frames"],
         "splits": splits,
@@ -319,7 +335,8 @@ def _result(
     }
     if request.write_images:
         images_dir = request.data_root / request.name / "frames" / variant_dir.name
-        write_frame_images(variant_dir, images_dir, jobs=request.jobs, work=work)
+        naming = Naming(rule_of(request.kind, request.protocol), _raw(request))
+        write_frame_images(variant_dir, images_dir, naming, jobs=request.jobs, work=work)
         result["images_dir"] = str(images_dir)
     work.artifact(variant_dir, "prepared frames")
     return result
@@ -329,7 +346,7 @@ def _tell(packed: PackedVideos, reasons: Mapping[str, int], listed_in: Path, wor
     """Say what was made and what was not."""
     index = packed.index
     parts = ", ".join(f"{name} {index['splits'][name]['videos']:,}" for name in SPLITS)
-    size = _size(sum(file["bytes"] for file in index["files"].values()))
+    size = size_text(sum(file["bytes"] for file in index["files"].values()))
     work.log(f"{index['num_videos']:,} videos ({parts}), {index['num_frames']:,} frames, {size}")
     if reasons:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
@@ -337,9 +354,10 @@ def _tell(packed: PackedVideos, reasons: Mapping[str, int], listed_in: Path, wor
     asked = dict(zip(SPLITS, index["options"]["split"], strict=True))
     empty = [name for name in SPLITS if asked[name] > 0 and not index["splits"][name]["videos"]]
     if empty:
-        hint = (
-            "" if index["options"]["split_by"] == "time" else "; --split-by time cuts every video"
-        )
+        options = index["options"]
+        hint = "" if options["split_by"] == "time" else "; --split-by time cuts every video"
+        if index["protocol"] and options["protocol"] != OWN:
+            hint = f" ({index['protocol']}; --protocol {OWN} follows --split)"
         work.warning(f"no video is left for {' and '.join(empty)}{hint}")
     groups: dict[str, set[str]] = {}
     for row in packed.rows if index["options"]["split_by"] == "group" else ():
@@ -376,10 +394,3 @@ class _Meter:
         self._done += gained
         total = sum(self._sizes) / 1e6
         self._work.progress(TASK, self._done / 1e6 if self._num_open else total, total, "MB")
-
-
-def _size(num_bytes: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:.1f} {unit}"
-    return f"{num_bytes} bytes"

@@ -15,10 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -43,7 +42,7 @@ class Ended(Generic[Task]):
 
 
 def run(
-    function: Callable[[Task, Progress], None],
+    function: Callable[[Task, Progress], None] | Sequence[Callable[[Task, Progress], None]],
     tasks: Iterable[Task],
     *,
     jobs: int,
@@ -51,28 +50,29 @@ def run(
 ) -> Generator[Ended[Task], None, None]:
     """Call function(task, progress) for every task, in `jobs` processes; yields them as they end.
 
-    function must be importable; with one job it runs in this process. What it raises is raised
-    here. on_progress: called with a task and the part of it that is done.
+    function must be importable (or one such for each process, where they differ in what they work
+    on); with one job it runs in this process. What it raises is raised here.
+    on_progress: called with a task and the part of it that is done.
     Close the iterator to end the processes early. Raises Interrupted when a process was told to
     stop, UserError when one was killed (most likely by the system, for lack of memory).
     """
+    functions = list(function)[:jobs] if isinstance(function, Sequence) else [function] * jobs
     if jobs > 1:
-        yield from _in_processes(function, iter(tasks), jobs, on_progress)
+        yield from _in_processes(functions, iter(tasks), on_progress)
         return
     for task in tasks:
-        function(task, partial(on_progress, task))
+        functions[0](task, partial(on_progress, task))
         yield Ended(task)
 
 
 def _in_processes(
-    function: Callable[[Task, Progress], None],
+    functions: Sequence[Callable[[Task, Progress], None]],
     tasks: Iterator[Task],
-    jobs: int,
     on_progress: Callable[[Task, float], None],
 ) -> Generator[Ended[Task], None, None]:
     workers: dict[object, _Worker] = {}
     try:
-        for task in islice(tasks, jobs):
+        for function, task in zip(functions, tasks, strict=False):
             _start(function, task, workers)
         while workers:
             for pipe in wait([worker.pipe for worker in workers.values()]):
@@ -86,7 +86,7 @@ def _in_processes(
                     worker.end()
                     del workers[pipe]
                     if following is not None:
-                        _start(function, following, workers)
+                        _start(worker.function, following, workers)
                 else:
                     worker.give(following)
                 yield news
@@ -104,6 +104,7 @@ class _Worker:
     """A process that does one task after another. pipe: our end of the line to it."""
 
     def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)

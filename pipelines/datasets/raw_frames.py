@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.datasets.base import RawVideo
+from pipelines.datasets.base import Crop, Published, RawVideo, Track
 from pipelines.datasets.config import ExtractRequest
 from pipelines.datasets.processes import Progress
+from pipelines.datasets.protocols import resize_rule_of, resized
 from pipelines.events import EXIT_NO_DATA, UserError
 from pipelines.files import natural_key
 from pipelines.io.arrays import ArrayClip
 from pipelines.io.fitting import Placement, place
 from pipelines.io.images import IMAGE_SUFFIXES, fit_image, image_size, open_rgb, to_grey
 from pipelines.io.packing import encode_flow
-from pipelines.io.video import iter_video, probe
+from pipelines.io.video import VideoInfo, iter_video, probe
 
 Frames = Generator[np.ndarray, None, None]
+
+RATE_TOLERANCE = 0.011
+"""Frames per second that differ by less are one rate, rounded in two ways."""
 
 _NOT_EXTRA = ("fps", "labels")
 
@@ -45,6 +51,7 @@ class OpenVideo:
 
     original_size: width, height in pixels.  fps: of the prepared frames, None if unknown.
     frames: the prepared frames, uint8 S S C.  truth: asked for when the frames were read.
+    source_fps: of the raw frames, None if unknown.
     """
 
     original_size: tuple[int, int]
@@ -52,6 +59,7 @@ class OpenVideo:
     frames: Frames
     labels: Mapping[str, Any] = field(default_factory=dict)
     truth: Callable[[], Truth] = Truth
+    source_fps: float | None = None
 
 
 def open_video(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
@@ -59,8 +67,40 @@ def open_video(video: RawVideo, request: ExtractRequest, progress: Progress) -> 
 
     Raises UserError where it cannot be read, here or while its frames are taken.
     """
-    openers = {"video": _file, "frames": _folder, "strip": _strip, "array": _array}
-    return openers[video.kind](video, request, progress)
+    opener = _OPENERS[video.kind]
+    if request.storage == "none" and video.kind != "array":
+        opener = _no_frames
+    if video.tracks is None:
+        return opener(video, request, progress)
+    track = video.tracks.read()
+    stop = min(track.num_frames, video.first_frame + (video.num_frames or track.num_frames))
+    if stop <= video.first_frame:
+        raise UserError("nothing is known beside its frames", {"frames": track.num_frames})
+    part = replace(video, num_frames=stop - video.first_frame)
+    return _beside(track, opener(part, request, progress), part, request)
+
+
+def _beside(track: Track, opened: OpenVideo, video: RawVideo, request: ExtractRequest) -> OpenVideo:
+    """The opened video with the track's entries of just the frames that were taken."""
+    taken = 0
+
+    def frames() -> Frames:
+        nonlocal taken
+        with contextlib.closing(opened.frames):
+            for frame in opened.frames:
+                taken += 1
+                yield frame
+
+    def truth() -> Truth:
+        own = opened.truth()
+        most = video.num_frames or track.num_frames
+        numbers, _ = _chosen(video, request, video.first_frame + most, opened.source_fps)
+        places = numbers[np.minimum(np.arange(taken), len(numbers) - 1)]
+        picked = {name: np.asarray(values)[places] for name, values in track.arrays.items()}
+        return Truth(own.flow, {**own.extra, **picked})
+
+    labels = {**opened.labels, **track.labels}
+    return replace(opened, frames=frames(), labels=labels, truth=truth)
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -70,24 +110,42 @@ def image_paths(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(shown, key=lambda name: (natural_key(name), name))]
 
 
+def open_arrays(video: RawVideo) -> ArrayClip:
+    """The clip behind a video of kind 'array', or whatever gives frames and arrays like one."""
+    clip: ArrayClip = video.clip.open() if video.clip else ArrayClip(video.path)
+    return clip
+
+
 def _file(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
     info = probe(video.path)
     source_fps = request.fps or info.fps or video.fps
+    rule = resize_rule_of(request.kind, request.protocol) if request.compat else None
+    by_ffmpeg = rule is None or rule.resize[0].filter == "swscale"
+    part: dict[str, Any] = {
+        "first_frame": video.first_frame,
+        "max_source_frames": video.num_frames,
+    }
+    if video.clock_fps:
+        part = {"window_s": _window(video, info)}
     frames = iter_video(
         video.path,
-        size_px=request.size_px,
+        size_px=request.size_px if by_ffmpeg else None,
         fit=request.fit,
         fps=request.fps,
         stride=request.stride,
-        grey=request.grey,
-        first_frame=video.first_frame,
-        max_source_frames=video.num_frames,
+        grey=request.grey and rule is None,
+        crop=_box(video.crop, info.width, info.height),
+        scaler="exact" if rule is None else "plain",
         keep_damaged=request.keep_damaged,
         info=info,
         progress=progress,
+        **part,
     )
+    if rule is not None:
+        frames = _as_published(frames, rule, request)
     fps = source_fps / request.stride if source_fps else None
-    return OpenVideo((info.width, info.height), fps, frames)
+    raw_fps = info.fps or video.fps
+    return OpenVideo((info.width, info.height), fps, frames, source_fps=raw_fps)
 
 
 def _folder(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
@@ -104,10 +162,15 @@ def _folder(video: RawVideo, request: ExtractRequest, progress: Progress) -> Ope
                 if request.keep_damaged and done > 1:
                     return
                 raise
-            yield _fitted(image, request)
+            yield _fitted(_cropped(image, video.crop), request)
             progress(done / len(chosen))
 
-    return OpenVideo(image_size(paths[0]), fps, frames())
+    return OpenVideo(image_size(paths[0]), fps, frames(), source_fps=video.fps)
+
+
+def _image(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
+    image = open_rgb(video.path)
+    return OpenVideo(image.size, None, (each for each in (_fitted(image, request),)))
 
 
 def _strip(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
@@ -119,11 +182,11 @@ def _strip(video: RawVideo, request: ExtractRequest, progress: Progress) -> Open
         for number in chosen
     )
     progress(0.5)
-    return OpenVideo((side, side), fps, frames)
+    return OpenVideo((side, side), fps, frames, source_fps=video.fps)
 
 
 def _array(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
-    clip = ArrayClip(video.path)
+    clip = open_arrays(video)
     total, height, width, channels = clip.shape
     chosen, fps = _chosen(video, request, total, clip.fps() or video.fps)
 
@@ -141,10 +204,106 @@ def _array(video: RawVideo, request: ExtractRequest, progress: Progress) -> Open
 
     target = place(width, height, request.size_px, fit=request.fit)
     truth = partial(_truth, clip, chosen, target)
-    return OpenVideo((width, height), fps, frames(), labels=clip.labels(), truth=truth)
+    return OpenVideo(
+        (width, height),
+        fps,
+        frames(),
+        labels=clip.labels(),
+        truth=truth,
+        source_fps=clip.fps() or video.fps,
+    )
+
+
+def _no_video(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
+    raise UserError(
+        "no video and no images", {"to fix": "get its video too, or give --storage none"}
+    )
+
+
+def _no_frames(video: RawVideo, request: ExtractRequest, progress: Progress) -> OpenVideo:
+    """Frames without channels, as many as there are entries beside them."""
+    if video.tracks is None or video.num_frames is None:
+        raise UserError("nothing but frames is known of it", {"to fix": "leave out --storage none"})
+    chosen, fps = _chosen(video, request, video.first_frame + video.num_frames, video.fps)
+    empty = np.empty((request.size_px, request.size_px, 0), np.uint8)
+    return OpenVideo((0, 0), fps, (empty for _ in chosen), source_fps=video.fps)
+
+
+_OPENERS = {
+    "video": _file,
+    "frames": _folder,
+    "strip": _strip,
+    "array": _array,
+    "image": _image,
+    "tracks": _no_video,
+}
+
+
+def _window(video: RawVideo, info: VideoInfo) -> tuple[float, float]:
+    """From and before, in seconds; half a frame early, so that no rounding moves a border."""
+    clock_fps = video.clock_fps or 1.0
+    fps = _exact_rate(info.fps or clock_fps)
+    scale = 1.0 if abs(fps - clock_fps) < RATE_TOLERANCE else fps / clock_fps
+    first = math.ceil(video.first_frame * scale - 1e-6)
+    end_frame = video.first_frame + (video.num_frames or 0)
+    last = math.ceil(end_frame * scale - 1e-6) if video.num_frames else math.inf
+    return max(0.0, (first - 0.5) / fps), min((last - 0.5) / fps, 1e6)
+
+
+def _exact_rate(fps: float) -> float:
+    """The rate that ffmpeg writes with two decimals, where it is one of television's."""
+    television = round(fps * 1.001) * 1000 / 1001
+    return television if round(television, 2) == fps else fps
+
+
+def _box(crop: Crop | None, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Left, top, width, height of a crop in frames of this size, cut at their borders.
+
+    Raises UserError where nothing of it is inside.
+    """
+    if crop is None:
+        return None
+    across, down = width / crop.width, height / crop.height
+    left, right = (min(max(int(x * across), 0), width) for x in (crop.left, crop.right))
+    top, bottom = (min(max(int(y * down), 0), height) for y in (crop.top, crop.bottom))
+    if right <= left or bottom <= top:
+        raise UserError(
+            "its box lies outside the frame",
+            {
+                "box": f"{crop.left}-{crop.top}-{crop.right}-{crop.bottom}",
+                "frame": f"{width} x {height}",
+            },
+            EXIT_NO_DATA,
+        )
+    return left, top, right - left, bottom - top
+
+
+def _cropped(image: Image.Image, crop: Crop | None) -> Image.Image:
+    box = _box(crop, *image.size)
+    if box is None:
+        return image
+    left, top, width, height = box
+    return image.crop((left, top, left + width, top + height))
+
+
+def _as_published(frames: Frames, rule: Published, request: ExtractRequest) -> Frames:
+    with contextlib.closing(frames):
+        for frame in frames:
+            yield _published(frame, rule, request)
+
+
+def _published(frame: np.ndarray, rule: Published, request: ExtractRequest) -> np.ndarray:
+    height, width = frame.shape[:2]
+    if request.fit == "center-crop" and height != width:
+        left, top, width, height = place(width, height, request.size_px, fit=request.fit).crop
+        frame = frame[top : top + height, left : left + width]
+    return resized(frame, request.size_px, rule=rule, grey=request.grey)
 
 
 def _fitted(image: Image.Image, request: ExtractRequest) -> np.ndarray:
+    if request.compat:
+        rule = resize_rule_of(request.kind, request.protocol)
+        return _published(np.asarray(image.convert("RGB")), rule, request)
     fitted = np.asarray(fit_image(image, request.size_px, fit=request.fit))
     if fitted.ndim == 2:
         fitted = np.repeat(fitted[..., None], 1 if request.grey else 3, axis=2)

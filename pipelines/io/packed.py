@@ -5,7 +5,10 @@ A variant folder holds
   videos.jsonl     one row per video (VideoRow)
   rows.npz         the same numbers as arrays, so that a large index opens at once
   frames-000.u8 .. [n H W C] in C order; the frames of a video lie together in one file
+  frames-000.jpegs, frames-000.ends.i64 ..  instead, where frames are kept as JPEG: one after
+                   another, and where each ends;  neither, where only extra arrays are kept
   flow_truth-<lag>-000.i16 ..  [n 2 H W], 1/64 pixel, where the true motion is known
+  flow/<name>/lag-<lag>/ ..  estimated motion, see pipelines.io.flow_pack
   extra/<name>.npy per-frame arrays of the videos that have them
   rejected.jsonl   what was left out and why;  done.json  what the variant was made from
 """
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from pydantic import JsonValue
@@ -27,12 +30,12 @@ from pydantic import JsonValue
 from pipelines.datasets.base import SPLITS
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError
 from pipelines.files import natural_key, read_json
+from pipelines.io.flow_pack import EstimatedFlow, FlowPack, decode_flow, flow_names
+from pipelines.io.jpeg_frames import JpegFrames
 
 FORMAT = "i2v-packed"
-FORMAT_VERSION = 1
-FLOW_STEPS = 64
-"""Stored flow values per pixel of motion."""
-FLOW_UNKNOWN = -32768
+FORMAT_VERSIONS = {"raw": 1, "jpeg": 2, "none": 2}
+"""By how the frames are kept: older programs read raw frames as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +76,54 @@ class PackedVideos:
         self.index: dict[str, Any] = _read_index(self.dir)
         self.size_px: int = self.index["size_px"]
         self.channels: int = self.index["channels"]
+        self.storage: str = self.index.get("storage", "raw")
         with np.load(self.dir / "rows.npz", allow_pickle=False) as columns:
             self._columns = {name: columns[name] for name in columns.files}
         self.num_frames = self._columns["num_frames"]
         text = self._columns.pop("ids").tobytes().decode("utf-8")
         self.ids: list[str] = text.split("\n") if text else []
         self._maps: dict[str, np.ndarray] = {}
+        self._estimates: dict[str, EstimatedFlow] = {}
 
     def __len__(self) -> int:
         return len(self.num_frames)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open files: each process maps them for itself."""
-        return self.__dict__ | {"_maps": {}}
+        kept = {name: value for name, value in self.__dict__.items() if name != "rows"}
+        return kept | {"_maps": {}}
 
     @cached_property
-    def rows(self) -> list[VideoRow]:
-        """Everything known about each video; read when first asked for."""
-        lines = (self.dir / "videos.jsonl").read_text(encoding="utf-8").splitlines()
-        return [_row(each) for each in json.loads(f"[{','.join(lines)}]")]
+    def rows(self) -> Sequence[VideoRow]:
+        """Everything known about each video, each row read when it is asked for."""
+        return _Rows(self.dir / "videos.jsonl")
 
     @property
     def flow_lags(self) -> list[int]:
         """Lags, in prepared frames, for which some video has its true motion."""
         return [int(lag) for lag in self.index["flow_truth"]]
+
+    @property
+    def flow_names(self) -> list[str]:
+        """Names of the estimates of its motion, such as 'dis'."""
+        return flow_names(self.dir)
+
+    def estimated_lags(self, name: str) -> list[int]:
+        """Lags, in prepared frames, that are estimated under a name."""
+        return self.flow_source(name).lags
+
+    def estimated(self, name: str, lag: int) -> FlowPack:
+        """The estimate of a name and a lag: flow, reliability, statistics.
+
+        Raises UserError with exit code 4 when there is none.
+        """
+        return self.flow_source(name).of_lag(lag)
+
+    def flow_source(self, name: str) -> EstimatedFlow:
+        """All that is estimated under a name."""
+        if name not in self._estimates:
+            self._estimates[name] = EstimatedFlow(self.dir, str(self.index["dataset"]), name)
+        return self._estimates[name]
 
     @property
     def extra_names(self) -> list[str]:
@@ -117,19 +144,60 @@ class PackedVideos:
         return [int(row) for row in np.flatnonzero(chosen) if fits(self.ids[row])]
 
     def frames(self, row: int, start: int, count: int) -> np.ndarray:
-        """Frames start ... start + count - 1 of a video: uint8 [count H W C], a copy."""
+        """Frames start ... start + count - 1 of a video: uint8 [count H W C], a copy.
+
+        Raises UserError (exit code 4) when the variant holds no frames.
+        """
         self._check(row, start, count, int(self.num_frames[row]))
+        if self.storage == "none":
+            raise _no_frames(self.dir)
         shape = (self.size_px, self.size_px, self.channels)
-        shard = self._map(f"frames-{self._columns['shard'][row]:03d}.u8", np.uint8, shape)
+        if self.storage == "jpeg":
+            if not count:
+                return np.empty((0, *shape), np.uint8)
+            return self._jpegs(row).part(start, count).decoded(self.channels)
+        shard = self._map(self._frames_file(row), np.uint8, shape)
         first = int(self._columns["offset"][row]) + start
         return shard[first : first + count].copy()
 
-    def flow(self, lag: int, row: int, start: int, count: int = 1) -> np.ndarray:
-        """True motion from frames start, ... to the frames `lag` later: float32 [count 2 H W].
+    def stored_frames(self, row: int) -> np.ndarray:
+        """The frames of a video as the bytes that lie on the disk, uint8, flat; a view.
 
-        Pixels, channel 0 x (right), channel 1 y (down), nan where it is not known. Raises KeyError
-        when nothing is stored for this lag, IndexError where this video has none.
+        What VideoRow.crc32 is of.
         """
+        if self.storage == "none":
+            return np.empty(0, np.uint8)
+        if self.storage == "jpeg":
+            return self._jpegs(row).data
+        shape = (self.size_px, self.size_px, self.channels)
+        first, count = int(self._columns["offset"][row]), int(self.num_frames[row])
+        shard = self._map(self._frames_file(row), np.uint8, shape)
+        return shard[first : first + count].reshape(-1)
+
+    def _frames_file(self, row: int) -> str:
+        suffix = "jpegs" if self.storage == "jpeg" else "u8"
+        return f"frames-{self._columns['shard'][row]:03d}.{suffix}"
+
+    def _jpegs(self, row: int) -> JpegFrames:
+        """All frames of a video."""
+        shard = JpegFrames(
+            self._map(self._frames_file(row), np.uint8, ()),
+            self._map(f"frames-{self._columns['shard'][row]:03d}.ends.i64", np.int64, ()),
+        )
+        return shard.part(int(self._columns["offset"][row]), int(self.num_frames[row]))
+
+    def flow(
+        self, lag: int, row: int, start: int, count: int = 1, *, estimator: str | None = None
+    ) -> np.ndarray:
+        """Motion from frames start, ... to the frames `lag` later: float32 [count 2 H W].
+
+        Pixels, channel 0 x (right), channel 1 y (down), nan where it is not known. estimator: the
+        name of an estimate, whose size may be another than the frames'; None: the true motion.
+        Raises KeyError (true motion) or UserError (an estimate) when nothing is stored for this
+        lag, IndexError where this video has none.
+        """
+        if estimator is not None:
+            return self.flow_source(estimator).flow(lag, row, start, count)
         shards, offsets, counts = (
             self._columns[f"flow_{lag}_{name}"] for name in ("shard", "offset", "count")
         )
@@ -137,10 +205,7 @@ class PackedVideos:
         name = f"flow_truth-{lag}-{shards[row]:03d}.i16"
         stored = self._map(name, np.int16, (2, self.size_px, self.size_px))
         first = int(offsets[row]) + start
-        steps = stored[first : first + count]
-        return np.where(steps == FLOW_UNKNOWN, np.nan, steps / np.float32(FLOW_STEPS)).astype(
-            np.float32
-        )
+        return decode_flow(stored[first : first + count])
 
     def extra(self, name: str) -> Callable[[int, int, int], np.ndarray]:
         """A function (row, start, count) that gives the entries of a per-frame array, a copy.
@@ -216,7 +281,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
             {"looked in": folder, "run first": "i2v extract-frames"},
             EXIT_NO_DATA,
         ) from None
-    if index.get("format") != FORMAT or index.get("version") != FORMAT_VERSION:
+    known = FORMAT_VERSIONS.get(index.get("storage", "raw"))
+    if index.get("format") != FORMAT or index.get("version") != known:
         raise UserError(
             "prepared frames of a format that this version does not read",
             {
@@ -227,6 +293,41 @@ def _read_index(folder: Path) -> dict[str, Any]:
             EXIT_NO_DATA,
         )
     return dict(index)
+
+
+def _no_frames(folder: Path) -> UserError:
+    return UserError(
+        f"variant '{folder.name}' holds no frames, only what lies beside them",
+        {
+            "folder": folder,
+            "run first": f"i2v extract-frames {folder.parent.parent.name}, without --storage none",
+        },
+        EXIT_NO_DATA,
+    )
+
+
+class _Rows(Sequence[VideoRow]):
+    """The rows of a file with one JSON object per line; reading one costs one."""
+
+    def __init__(self, path: Path) -> None:
+        self._data = path.read_bytes()
+        breaks = np.flatnonzero(np.frombuffer(self._data, np.uint8) == ord("\n"))
+        self._starts = np.r_[0, breaks + 1]
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> VideoRow: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[VideoRow]: ...
+
+    def __getitem__(self, row: int | slice) -> VideoRow | Sequence[VideoRow]:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self)))]
+        number = range(len(self))[row]
+        return _row(json.loads(self._data[self._starts[number] : self._starts[number + 1]]))
 
 
 def _row(values: dict[str, Any]) -> VideoRow:

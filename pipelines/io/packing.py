@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +21,17 @@ import numpy as np
 from pipelines.datasets.base import SPLITS
 from pipelines.events import UserError
 from pipelines.files import atomic_writer, write_json, write_text
-from pipelines.io.packed import FLOW_STEPS, FLOW_UNKNOWN, FORMAT, FORMAT_VERSION
+from pipelines.io.flow_pack import FLOW_STEPS, FLOW_UNKNOWN
+from pipelines.io.jpeg_frames import JpegFrames
+from pipelines.io.packed import FORMAT, FORMAT_VERSIONS
 
 SHARD_BYTES = 2**31
 """A data file is closed before it grows larger, unless a single video is larger."""
 
 _BLOCK_BYTES = 2**20
 _NPY_HEADER_BYTES = 256
+_NO_LIMIT = 2**62
+_FRAME_FILES = {"frames": "u8", "jpegs": "jpegs", "ends": "ends.i64"}
 
 Row = dict[str, Any]
 """A VideoRow as plain JSON values."""
@@ -38,15 +43,21 @@ class PackWriter:
     """Packs videos one after another into a folder that becomes a variant when it is finished.
 
     Each raw video ends with `commit`; `entries` are the commits so far, also those of an earlier
-    process that was killed. size_px, channels: of every frame.
+    process that was killed. size_px, channels: of every frame.  storage: raw, jpeg or none.
     """
 
     def __init__(
-        self, folder: Path, *, size_px: int, channels: int, shard_bytes: int = SHARD_BYTES
+        self,
+        folder: Path,
+        *,
+        size_px: int,
+        channels: int,
+        storage: str = "raw",
+        shard_bytes: int = SHARD_BYTES,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.size_px, self.channels = size_px, channels
+        self.size_px, self.channels, self.storage = size_px, channels, storage
         self._shard_bytes = shard_bytes
         self._streams: dict[str, _Stream] = {}
         self.entries: list[dict[str, Any]] = []
@@ -64,7 +75,7 @@ class PackWriter:
     def add(
         self,
         row: Row,
-        frames: np.ndarray,
+        frames: np.ndarray | JpegFrames,
         *,
         flow: Mapping[int, np.ndarray] | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
@@ -72,18 +83,17 @@ class PackWriter:
         """Pack one video; returns the row with its place filled in, to be committed.
 
         row: id, source, group, fps, original_size, labels, and a split where it is fixed.
-        frames: uint8 [T H W C].  flow: lag -> int16 [n 2 H W] as encode_flow makes it, n <= T.
+        frames: uint8 [T H W C], encoded where they are kept as JPEG, with no channels where none
+        are kept.  flow: lag -> int16 [n 2 H W] as encode_flow makes it, n <= T.
         extra: name -> [T ...].  Raises ValueError where an extra array differs in kind from the
         same array of an earlier video.
         """
-        expected = (self.size_px, self.size_px, self.channels)
-        if frames.dtype != np.uint8 or frames.shape[1:] != expected:
-            raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 T {expected}")
+        self._check_frames(frames)
         flows = {f"flow_truth-{lag}": values for lag, values in (flow or {}).items()}
         extras = {f"extra/{name}": values for name, values in (extra or {}).items()}
         for name, values in (flows | extras).items():
             self._check_kind(name, values)
-        shard, offset, crc32 = self._stream("frames", frames).append(frames)
+        shard, offset, crc32 = self._append_frames(frames)
         places = {}
         for lag, (name, values) in zip(flow or {}, flows.items(), strict=True):
             at = self._stream(name, values).append(values)
@@ -116,8 +126,9 @@ class PackWriter:
         frame_bytes = self.size_px * self.size_px * self.channels
         index = {
             "format": FORMAT,
-            "version": FORMAT_VERSION,
+            "version": FORMAT_VERSIONS[self.storage],
             **facts,
+            "storage": self.storage,
             "size_px": self.size_px,
             "channels": self.channels,
             "num_videos": len(rows),
@@ -133,6 +144,27 @@ class PackWriter:
             np.savez(file, **_columns(rows, lags, extras))
         write_json(self.folder / "index.json", index)
 
+    def _check_frames(self, frames: np.ndarray | JpegFrames) -> None:
+        expected = (self.size_px, self.size_px, self.channels)
+        if isinstance(frames, JpegFrames) != (self.storage == "jpeg"):
+            raise ValueError(f"frames are {type(frames).__name__}, to be stored {self.storage}")
+        if isinstance(frames, np.ndarray) and (
+            frames.dtype != np.uint8 or frames.shape[1:] != expected
+        ):
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 T {expected}")
+
+    def _append_frames(self, frames: np.ndarray | JpegFrames) -> tuple[int, int, int]:
+        """Write a video's frames; returns shard, offset in frames, and their CRC-32."""
+        if isinstance(frames, JpegFrames):
+            data, ends = self._stream("jpegs", frames.data), self._stream("ends", frames.ends)
+            shard, start, crc32 = data.append(frames.data)
+            if ends.shard != shard:
+                ends.begin_next()
+            return shard, ends.append(start + np.asarray(frames.ends, np.int64))[1], crc32
+        if self.storage == "none":
+            return 0, 0, 0
+        return self._stream("frames", frames).append(frames)
+
     def _check_kind(self, name: str, values: np.ndarray) -> None:
         kind = _kind(values)
         if name in self._streams and self._streams[name].kind != kind:
@@ -140,9 +172,15 @@ class PackWriter:
 
     def _stream(self, name: str, values: np.ndarray) -> _Stream:
         if name not in self._streams:
-            limit = None if name.startswith("extra/") else self._shard_bytes
+            limit = self._limit(name)
             self._streams[name] = _Stream(self.folder, name, _kind(values), limit)
         return self._streams[name]
+
+    def _limit(self, name: str) -> int | None:
+        """Bytes of one file of a stream; the ends of JPEG frames follow the frames' files."""
+        if name.startswith("extra/"):
+            return None
+        return _NO_LIMIT if name == "ends" else self._shard_bytes
 
     def _resume(self) -> None:
         """Take up the commits in the folder and cut off everything after the last one."""
@@ -154,9 +192,10 @@ class PackWriter:
         ends = commits[-1]["ends"] if commits else {}
         try:
             for name, (shard, count, *kind) in ends.items():
-                limit = None if name.startswith("extra/") else self._shard_bytes
+                kept = (kind[0], tuple(kind[1]))
+                limit = self._limit(name)
                 self._streams[name] = _Stream(
-                    self.folder, name, (kind[0], tuple(kind[1])), limit, shard=shard, count=count
+                    self.folder, name, kept, limit, shard=shard, count=count
                 )
         except _TooShort:  # the machine went down before the data reached the disk
             self._streams = {}
@@ -185,7 +224,7 @@ class _Stream:
     """One growing array in one or more files.
 
     kind: dtype and shape of an entry.  limit: bytes of a file; None for a single .npy file.
-    shard, count: where to go on, in a folder that holds that much already.
+    shard, count: the file to go on in, and the entries that it holds already.
     """
 
     def __init__(
@@ -202,37 +241,43 @@ class _Stream:
         self._folder, self._name, self._limit = folder, name, limit
         self._entry_bytes = np.dtype(kind[0]).itemsize * math.prod(kind[1])
         self._header_bytes = _NPY_HEADER_BYTES if limit is None else 0
-        self._shard, self._count = shard, count
+        self.shard, self._count = shard, count
         self._file = self._opened()
 
     @property
     def end(self) -> list[Any]:
         """Where it ends now, as JSON values."""
-        return [self._shard, self._count, self.kind[0], list(self.kind[1])]
+        return [self.shard, self._count, self.kind[0], list(self.kind[1])]
 
     @property
     def path(self) -> Path:
         """The file that grows now."""
         if self._limit is None:
             return self._folder / f"{self._name}.npy"
-        suffix = "u8" if self._name == "frames" else "i16"
-        return self._folder / f"{self._name}-{self._shard:03d}.{suffix}"
+        if self._name in _FRAME_FILES:
+            return self._folder / f"frames-{self.shard:03d}.{_FRAME_FILES[self._name]}"
+        return self._folder / f"{self._name}-{self.shard:03d}.i16"
 
     def append(self, values: np.ndarray) -> tuple[int, int, int]:
         """Write entries that stay together; returns shard, offset in entries, and their CRC-32."""
         size = len(values) * self._entry_bytes
         if self._limit and self._count and self._count * self._entry_bytes + size > self._limit:
-            self.seal()
-            self._shard, self._count = self._shard + 1, 0
-            self._file = self._opened()
+            self.begin_next()
         start, crc32 = self._count, 0
         at_once = max(1, _BLOCK_BYTES // max(1, self._entry_bytes))
         for first in range(0, len(values), at_once):
             block = np.ascontiguousarray(values[first : first + at_once]).data
             crc32 = zlib.crc32(block, crc32)
             self._file.write(block)
+            _let_go(values)
         self._count += len(values)
-        return self._shard, start, crc32
+        return self.shard, start, crc32
+
+    def begin_next(self) -> None:
+        """Close the file for good and go on in the next."""
+        self.seal()
+        self.shard, self._count = self.shard + 1, 0
+        self._file = self._opened()
 
     def flush(self) -> None:
         """Hand everything to the operating system, where it outlives this process."""
@@ -260,6 +305,13 @@ class _Stream:
         file.truncate(size)
         file.seek(size)
         return file
+
+
+def _let_go(values: np.ndarray) -> None:
+    """Give the pages of a mapped file back, so that memory does not grow with a video's length."""
+    mapped = getattr(values, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _kind(values: np.ndarray) -> Kind:
@@ -290,20 +342,37 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _hashes(folder: Path, rows: Sequence[Row], frame_bytes: int) -> dict[str, dict[str, object]]:
     """Size and SHA-256 of every data file; each video is compared with what was written."""
-    per_shard: dict[str, list[Row]] = {}
+    per_shard: dict[int, list[Row]] = {}
     for row in rows:
-        per_shard.setdefault(f"frames-{row['shard']:03d}.u8", []).append(row)
+        per_shard.setdefault(row["shard"], []).append(row)
     found = {}
-    for path in sorted([*folder.glob("*.u8"), *folder.glob("*.i16"), *folder.glob("extra/*.npy")]):
+    for path in _data_files(folder):
+        videos = []
+        if path.suffix in (".u8", ".jpegs"):
+            videos = sorted(per_shard[int(path.stem[7:])], key=lambda row: row["offset"])
         digest = hashlib.sha256()
         with path.open("rb") as file:
-            for row in sorted(per_shard.get(path.name, []), key=lambda row: row["offset"]):
-                if _crc32(file, row["num_frames"] * frame_bytes, digest) != row["crc32"]:
+            for row, size in zip(videos, _frame_bytes(path, videos, frame_bytes), strict=True):
+                if _crc32(file, size, digest) != row["crc32"]:
                     raise _lost(folder, row)
             _crc32(file, None, digest)
         name = path.relative_to(folder).as_posix()
         found[name] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
     return found
+
+
+def _data_files(folder: Path) -> list[Path]:
+    patterns = ("*.u8", "*.jpegs", "*.i64", "*.i16", "extra/*.npy")
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+
+
+def _frame_bytes(path: Path, videos: Sequence[Row], frame_bytes: int) -> list[int]:
+    """Bytes of each video in a file of frames."""
+    if path.suffix != ".jpegs":
+        return [row["num_frames"] * frame_bytes for row in videos]
+    ends = np.fromfile(path.with_suffix(".ends.i64"), np.int64)
+    lasts = [int(ends[row["offset"] + row["num_frames"] - 1]) for row in videos]
+    return [last - before for last, before in zip(lasts, [0, *lasts], strict=False)]
 
 
 def _crc32(file: IO[bytes], size: int | None, digest: Any) -> int:

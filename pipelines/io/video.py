@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import ffmpeg
 import numpy as np
@@ -104,6 +104,9 @@ def iter_video(
     grey: bool = False,
     first_frame: int = 0,
     max_source_frames: int | None = None,
+    window_s: tuple[float, float] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    scaler: Literal["exact", "plain"] = "exact",
     max_frames: int | None = None,
     keep_damaged: bool = False,
     info: VideoInfo | None = None,
@@ -115,18 +118,27 @@ def iter_video(
     fps: constant frames per second, by repeating and leaving out; None takes each frame once, also
     where the time between them varies.  stride: then keep every n-th frame.
     first_frame, max_source_frames: the part of the file to read, in its own frames.
+    window_s: the part by time, from and before, in seconds; the file is not read up to there.
+    crop: left, top, width, height of the part of each frame that counts, in pixels as shown.
+    scaler: plain gives the pixels of ffmpeg's usual short cuts, which are those of OpenCV's reader.
     max_frames: frames to yield at most.
     keep_damaged: end quietly where a file is damaged; else DamagedVideo is raised at that point.
     info: what `probe` said, to save asking again.  progress: called with the part of the file read.
     Close the iterator if you leave it early. Raises UserError as `probe` does.
     """
     info = info or probe(path)
-    target = Placement((0, 0, info.width, info.height), (info.width, info.height), (0, 0), 0)
+    left, top, width, height = crop or (0, 0, info.width, info.height)
+    target = Placement((0, 0, width, height), (width, height), (0, 0), 0)
     if size_px:
-        target = place(info.width, info.height, size_px, fit=fit, pixel_aspect=info.pixel_aspect)
-    stream = ffmpeg.input("fd:", **_INPUT)[str(info.stream_index)]
+        target = place(width, height, size_px, fit=fit, pixel_aspect=info.pixel_aspect)
+    x, y, width, height = target.crop
+    target = replace(target, crop=(left + x, top + y, width, height))
+    seek = {"ss": f"{window_s[0]:.6f}"} if window_s else {}
+    stream = ffmpeg.input("fd:", **_INPUT, **seek)[str(info.stream_index)]
+    if window_s:
+        stream = stream.filter("trim", end=f"{window_s[1] - window_s[0]:.6f}")
     stream = _timed(stream, first_frame, max_source_frames, fps=fps, stride=stride)
-    stream = _placed(stream, info, target)
+    stream = _placed(stream, info, target, scaler=scaler)
     limit = {} if max_frames is None else {"frames:v": max_frames}
     output = stream.output("pipe:1", format="rawvideo", fps_mode="passthrough", **limit)
     width, height = (size_px, size_px) if size_px else target.scaled
@@ -152,6 +164,7 @@ def read_video(
     stride: int = 1,
     grey: bool = False,
     first_frame: int = 0,
+    scaler: Literal["exact", "plain"] = "exact",
     max_frames: int | None = None,
     keep_damaged: bool = False,
 ) -> np.ndarray:
@@ -168,6 +181,7 @@ def read_video(
             stride=stride,
             grey=grey,
             first_frame=first_frame,
+            scaler=scaler,
             max_frames=max_frames,
             keep_damaged=keep_damaged,
         )
@@ -237,13 +251,18 @@ def _timed(
     return stream
 
 
-def _placed(stream: Any, info: VideoInfo, target: Placement) -> Any:
+def _placed(stream: Any, info: VideoInfo, target: Placement, *, scaler: str) -> Any:
     left, top, width, height = target.crop
     if (width, height) != (info.width, info.height):
         stream = stream.filter("crop", width, height, left, top, exact=1)
-    stream = stream.filter("scale", *target.scaled, **_RESIZE)
     # By way of planes, for which ffmpeg has fast code; the pixels are the same.
-    for layout in ("gbrap", "rgba") if info.has_alpha else ("gbrp", "rgb24"):
+    layouts = ["gbrap", "rgba"] if info.has_alpha else ["gbrp", "rgb24"]
+    if scaler == "exact":
+        stream = stream.filter("scale", *target.scaled, **_RESIZE)
+    else:
+        stream = stream.filter("scale", *target.scaled, flags="bicubic")
+        layouts = layouts[1:]
+    for layout in layouts:
         stream = stream.filter("format", layout)
     if target.size_px and not target.fills_square:
         stream = stream.filter("pad", target.size_px, target.size_px, *target.offset)

@@ -63,10 +63,10 @@ class SpectralConv3d(nn.Conv3d):
         self,
         channels_in: int,
         channels_out: int,
-        kernel: int,
+        kernel: int | tuple[int, int, int],
         *,
         stride: tuple[int, int, int] = (1, 1, 1),
-        padding: int = 0,
+        padding: int | tuple[int, int, int] = 0,
         bias: bool = True,
     ) -> None:
         super().__init__(

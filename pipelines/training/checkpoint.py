@@ -11,10 +11,11 @@ agree with its meta.json is the newest checkpoint; there is no pointer file that
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,10 @@ class TrainState:
 def save_checkpoint(
     run_dir: Path, state: TrainState, *, keep: int, about: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a checkpoint, then remove all but the newest `keep`; returns its folder.
+    """Write a checkpoint, then remove all but the newest `keep` and the best; returns its folder.
 
-    about: JSON-able facts for meta.json, such as validation results.
+    about: JSON-able facts for meta.json, such as validation results. `score`, {"metric": name,
+    "value": number}, says how good it is: smaller is better.
     Raises UserError when a weight is not finite or the disk is full; older checkpoints stay.
     """
     folder = checkpoints_dir(run_dir) / f"step-{state.step:08d}"
@@ -64,9 +66,26 @@ def save_checkpoint(
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _explained(error, folder) from error
     # A newer folder can only be a damaged one that this training had to pass over when it resumed.
-    kept = [path for path in list_checkpoints(run_dir) if path.name <= folder.name][:keep]
+    older = [path for path in list_checkpoints(run_dir) if path.name <= folder.name]
+    kept = [*older[:keep], *by_score(older)[:1]]
     _remove_all_but(kept, checkpoints_dir(run_dir))
     return folder
+
+
+def write_weights(folder: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
+    """Write a checkpoint without a training's state, to sample from or to start from.
+
+    tensors: keys "<network>.<parameter>".  about: JSON-able facts for meta.json.
+    Raises UserError when a weight is not finite or the disk is full.
+    """
+    _refuse_non_finite(tensors, 0)
+    try:
+        with atomic_folder(folder) as building:
+            _require_space(building, sum(tensor.nbytes for tensor in tensors.values()))
+            save_file(dict(tensors), building / WEIGHTS_NAME)
+            _write_meta(building, (WEIGHTS_NAME,), 0, about)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _explained(error, folder) from error
 
 
 def restore(checkpoint_dir: Path, state: TrainState) -> None:
@@ -108,6 +127,13 @@ def load_weights(checkpoint_dir: Path, modules: Mapping[str, nn.Module]) -> None
                     target.copy_(source)
 
 
+def networks_in(checkpoint_dir: Path) -> set[str]:
+    """The names of the networks that a checkpoint has weights of."""
+    with safe_open(checkpoint_dir / WEIGHTS_NAME, framework="pt") as stored:
+        keys: list[str] = stored.keys()
+    return {key.partition(".")[0] for key in keys}
+
+
 def find_checkpoint(
     run_dir: Path, *, files: tuple[str, ...], warn: Callable[[str], None]
 ) -> Path | None:
@@ -126,6 +152,46 @@ def find_checkpoint(
     if candidates:
         require_sound(candidates[0], files)
     return None
+
+
+def find_best_checkpoint(run_dir: Path, *, warn: Callable[[str], None]) -> Path | None:
+    """The sound checkpoint of a run with the best score, without scores the newest; maybe None.
+
+    warn: told about each damaged checkpoint that is passed over.
+    Raises UserError when there are checkpoints, but all are damaged.
+    """
+    candidates = by_score(list_checkpoints(run_dir))
+    for candidate in candidates:
+        problem = damage(candidate, (WEIGHTS_NAME,))
+        if problem is None:
+            return candidate
+        warn(f"checkpoint {candidate} is damaged ({problem}); trying the one before it")
+    if candidates:
+        require_sound(candidates[0], (WEIGHTS_NAME,))
+    return None
+
+
+def by_score(checkpoints: Sequence[Path]) -> list[Path]:
+    """Checkpoints, given newest first: those with a score by it, best first, then the others.
+
+    Scores of another metric than the newest score's do not count.
+    """
+    scores = {path: _score(path) for path in checkpoints}
+    metric = next((score[0] for score in scores.values() if score), None)
+
+    def place(path: Path) -> float:
+        score = scores[path]
+        return score[1] if score and score[0] == metric else math.inf
+
+    return sorted(checkpoints, key=place)
+
+
+def _score(checkpoint_dir: Path) -> tuple[str, float] | None:
+    try:
+        stored = checkpoint_meta(checkpoint_dir)["score"]
+        return str(stored["metric"]), float(stored["value"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def require_sound(checkpoint_dir: Path, files: tuple[str, ...]) -> None:
@@ -184,11 +250,9 @@ def checkpoints_dir(run_dir: Path) -> Path:
 def _write_files(
     folder: Path, tensors: dict[str, Tensor], state: TrainState, about: Mapping[str, Any]
 ) -> None:
-    needed = sum(tensor.nbytes for tensor in tensors.values()) + _optimizer_bytes(state)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        reason = f"{needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
-        raise OSError(errno.ENOSPC, reason)
+    _require_space(
+        folder, sum(tensor.nbytes for tensor in tensors.values()) + _optimizer_bytes(state)
+    )
     save_file(tensors, folder / WEIGHTS_NAME)
     rest = {
         "optimizers": {name: value.state_dict() for name, value in state.optimizers.items()},
@@ -198,12 +262,23 @@ def _write_files(
     }
     with (folder / STATE_NAME).open("wb") as stream:  # errors of our own stream keep their cause
         torch.save(rest, stream)
+    _write_meta(folder, (WEIGHTS_NAME, STATE_NAME), state.step, about)
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        reason = f"{needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
+        raise OSError(errno.ENOSPC, reason)
+
+
+def _write_meta(folder: Path, names: tuple[str, ...], step: int, about: Mapping[str, Any]) -> None:
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        for name in (WEIGHTS_NAME, STATE_NAME)
+        for name in names
     }
     meta = {
-        "step": state.step,
+        "step": step,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "torch": torch.__version__,
         "files": files,

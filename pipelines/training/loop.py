@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +25,13 @@ from pipelines.events import Work
 from pipelines.schema import TrainConfig
 from pipelines.training.checkpoint import TrainState, diverged
 
-Step = Callable[[Tensor], Mapping[str, Tensor]]
-"""One update on a batch of uint8 frames on the device; returns the scalars to log."""
+Step = Callable[[Any], Mapping[str, Tensor]]
+"""One update on a batch on the device, frames or arrays by name; returns the scalars to log."""
 
 
 def train_to_next_save(
     state: TrainState,
-    batches: Iterator[np.ndarray],
+    batches: Iterator[Any],
     step: Step,
     *,
     settings: TrainConfig,
@@ -41,7 +42,7 @@ def train_to_next_save(
 ) -> None:
     """Train until a checkpoint is due (every `save_every` steps), total_steps, or a stop.
 
-    batches: uint8 arrays, the first of them the one that belongs to state.step.
+    batches: arrays, or dicts of arrays, the first of them the one that belongs to state.step.
     Raises UserError, naming the term and the step, when a scalar is not finite; the last checkpoint
     is then still the one before.
     """
@@ -49,7 +50,7 @@ def train_to_next_save(
     window = _Window(state.step)
     work.progress(task, state.step, total_steps, "steps")
     while state.step < end and not work.stopping:
-        batch = to_device(next(batches), device)
+        batch = _on_device(next(batches), device)
         window.add(step(batch))
         state.step += 1
         if state.step % settings.log_every == 0:
@@ -58,6 +59,12 @@ def train_to_next_save(
         work.progress(task, state.step, total_steps, "steps")
     if window.num_steps:
         work.metric(state.step, window.means())
+
+
+def _on_device(batch: np.ndarray | Mapping[str, np.ndarray], device: torch.device) -> Any:
+    if isinstance(batch, Mapping):
+        return {name: to_device(array, device) for name, array in batch.items()}
+    return to_device(batch, device)
 
 
 def to_device(batch: np.ndarray, device: torch.device) -> Tensor:

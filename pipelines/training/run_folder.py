@@ -66,8 +66,8 @@ def load_run(path: Path, *, family: str | None = None, stage: str | None = None)
 
 
 def require_checkpoint(run: Run, *, warn: Any) -> Path:
-    """The newest sound checkpoint of a run; UserError when it has none yet."""
-    found = checkpoint.find_checkpoint(run.path, files=(checkpoint.WEIGHTS_NAME,), warn=warn)
+    """The best sound checkpoint of a run, else the newest; UserError when it has none yet."""
+    found = checkpoint.find_best_checkpoint(run.path, warn=warn)
     if found is None:
         raise UserError(
             f"run '{run.path.name}' has no checkpoint yet",

@@ -16,6 +16,7 @@ _LIGHT = (
     "pipelines/events.py",
     "pipelines/files.py",
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("pipelines/*/config.py")),
+    "pipelines/datasets/fetch_config.py",
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("i2v_cli/**/*.py")),
 )
 MODULES = [path.removesuffix(".py").replace("/", ".") for path in _LIGHT]

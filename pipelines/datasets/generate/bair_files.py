@@ -6,7 +6,6 @@ is a tf.train.Example. Numbers are little-endian, checksums are masked CRC-32C.
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,19 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.datasets.bair import POSITION_LOW, POSITION_RANGE
 from pipelines.datasets.generate import arm
 from pipelines.datasets.generate.kinds import KINDS
 from pipelines.datasets.generate.scene import Clip, Scene
 from pipelines.files import atomic_writer
+from pipelines.io.crc32c import masked_crc32c
 
 SIZE_PX, NUM_FRAMES = 64, 30
-
-POSITION_LOW = np.array([0.42638585, -0.3080245, 0.19146784], np.float32)
-POSITION_RANGE = np.array([0.42850533, 0.54029283, 0.12564658], np.float32)
-"""BAIR's positions are metres; normalised with these they give our fractions of the frame again."""
-
-_POLYNOMIAL = 0x82F63B78
-_LANE_BYTES = 1024
 
 
 def write_bair_files(
@@ -56,7 +50,7 @@ def write_records(path: Path, records: Iterable[bytes]) -> None:
             length = struct.pack("<Q", len(record))
             for part in (length, record):
                 stream.write(part)
-                stream.write(struct.pack("<I", masked_crc(part)))
+                stream.write(struct.pack("<I", masked_crc32c(part)))
 
 
 def arm_record(clip: Clip) -> bytes:
@@ -78,51 +72,6 @@ def arm_record(clip: Clip) -> bytes:
         features += _entry(f"{t}/endeffector_pos", _float_feature(positions[t]))
         features += _entry(f"{t}/action", _float_feature(actions[t]))
     return _field(1, features)
-
-
-def masked_crc(data: bytes) -> int:
-    """CRC-32C in the masked form of TFRecord files."""
-    crc = crc32c(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli). Lanes of the data are worked through side by side, then joined."""
-    table = _byte_table()
-    head = len(data) % _LANE_BYTES
-    crc = 0xFFFFFFFF
-    for byte in data[:head]:
-        crc = int(table[(crc ^ byte) & 0xFF]) ^ crc >> 8
-    lanes = np.frombuffer(data, np.uint8, offset=head).reshape(-1, _LANE_BYTES)
-    own = np.zeros(len(lanes), np.uint32)
-    for column in lanes.T:
-        own = table[(own ^ column) & 0xFF] ^ own >> 8
-    # The checksum is linear: what came before a lane acts on it as if the lane were zeros.
-    after_zeros = _lane_tables()
-    for lane in own.tolist():
-        crc = lane ^ functools.reduce(
-            int.__xor__, (int(after_zeros[i, crc >> 8 * i & 0xFF]) for i in range(4))
-        )
-    return crc ^ 0xFFFFFFFF
-
-
-@functools.cache
-def _byte_table() -> NDArray[np.uint32]:
-    """What one byte, 0..255, does to the checksum."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = table >> np.uint32(1) ^ (table & np.uint32(1)) * np.uint32(_POLYNOMIAL)
-    return table
-
-
-@functools.cache
-def _lane_tables() -> NDArray[np.uint32]:
-    """The checksum after a lane of zeros, by each byte of the one before it: 4 256."""
-    state = np.arange(256, dtype=np.uint32)[None] << np.array([[0], [8], [16], [24]], np.uint32)
-    table = _byte_table()
-    for _ in range(_LANE_BYTES):
-        state = table[state & 0xFF] ^ state >> 8
-    return state
 
 
 def _arm_clip(seed: int, index: int) -> Clip:

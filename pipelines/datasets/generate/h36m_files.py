@@ -5,6 +5,7 @@ Below the given folder:
   extracted/S<k>/Poses_D3_Positions_mono_universal/<take>.<camera>.cdf       Pose, (1, T, 96) mm
   processed/all/S<k>/<action>-<sub>/imageSequence/<camera>/img_000001.jpg    counted from 1
   processed/all/annot_export.h5                                              one row per image
+  metadata.xml                                                               the cameras
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from cdflib.cdfwrite import CDF
-from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.datasets import h36m_camera
 from pipelines.datasets.generate.kinds import KINDS
 from pipelines.datasets.generate.scene import Bytes, Floats, Scene
 from pipelines.datasets.generate.skeleton import NUM_IDENTITIES, person
@@ -33,10 +33,11 @@ from pipelines.datasets.generate.walker_3d import (
     joints_32,
     perform,
 )
+from pipelines.datasets.h36m_annotations import FILE_NAME, TakeToWrite, write_annotations
+from pipelines.datasets.h36m_metadata import NUM_SUBJECTS
+from pipelines.datasets.h36m_takes import FPS, SUBJECTS, Take
+from pipelines.files import write_text
 from pipelines.io.video import write_mp4
-
-FPS = 50.0
-SUBJECTS = (1, 5, 6, 7, 8, 9, 11)
 
 
 class Action(NamedTuple):
@@ -84,7 +85,7 @@ def write_h36m_files(
     Pixels in the annotations are those of the NATIVE_SIZE_PX picture, as image_size says there,
     also where the images are smaller.
     """
-    rows: list[dict[str, NDArray[np.generic]]] = []
+    takes: list[TakeToWrite] = []
     for subject in subjects:
         for action in ACTIONS:
             for view in _views(seed, subject, action, num_frames, size_px):
@@ -93,9 +94,10 @@ def write_h36m_files(
                 write_mp4(folder / "Videos" / f"{name}.mp4", view.frames, FPS)
                 poses = folder / "Poses_D3_Positions_mono_universal" / f"{name}.cdf"
                 write_pose_file(poses, view.camera_mm)
-                rows.append(_annotate(view, _write_images(root, view)))
-    path = root / "processed" / "all" / "annot_export.h5"
-    _write_annotations(path, rows)
+                takes.append(_to_write(view, _write_images(root, view)))
+    write_metadata(root / "metadata.xml")
+    path = root / "processed" / "all" / FILE_NAME
+    write_annotations(path, takes)
     return path
 
 
@@ -131,7 +133,7 @@ def _views(
         yield View(subject, action, camera, frames, joints_32(movement) * (1000 * body.height))
 
 
-def _write_images(root: Path, view: View) -> list[bytes]:
+def _write_images(root: Path, view: View) -> list[str]:
     """Write the frames as JPEG files; returns their paths relative to root."""
     take = f"{view.action.name}-{SUBACTION}"
     folder = Path("processed", "all", f"S{view.subject}", take, "imageSequence")
@@ -140,38 +142,48 @@ def _write_images(root: Path, view: View) -> list[bytes]:
     paths = [folder / f"img_{number:06d}.jpg" for number in range(1, len(view.frames) + 1)]
     for path, frame in zip(paths, view.frames, strict=True):
         Image.fromarray(frame).save(root / path, quality=95)
-    return [path.as_posix().encode() for path in paths]
+    return [path.as_posix() for path in paths]
 
 
-def _annotate(view: View, image_paths: list[bytes]) -> dict[str, NDArray[np.generic]]:
-    """The rows of annot_export.h5 for one view, by column."""
-    count = len(view.frames)
-    pixels, _ = view.camera.see(view.world_mm)
-    size = np.array([NATIVE_SIZE_PX, NATIVE_SIZE_PX])
-    fixed: dict[str, object] = {
-        "p_ids": view.subject,
-        "action": view.action.id,
-        "subaction": SUBACTION,
-        "camera_id": view.camera.id,
-        "image_size": size,
-        "intrinsics_univ": np.array(view.camera.intrinsics, np.float32),
-        "extrinsics_univ": view.camera.extrinsics,
-    }
-    repeated = {name: np.repeat(np.asarray(value)[None], count, 0) for name, value in fixed.items()}
-    return repeated | {
-        "img_paths": np.array(image_paths),
-        "f_ids": np.arange(1, count + 1),
-        "keypoints": pixels.astype(np.float32),
-        "norm_keypoints": (pixels / size).astype(np.float32),
-        "keypoints_3d_world": view.world_mm.astype(np.float32),
-        "keypoints_3d_univ": view.camera_mm.astype(np.float32),
-    }
+def _to_write(view: View, image_paths: list[str]) -> TakeToWrite:
+    """One view as the annotation file has it."""
+    return TakeToWrite(
+        Take(view.subject, view.action.id, SUBACTION, view.camera.id),
+        view.world_mm,
+        image_paths,
+        h36m_camera.Camera(
+            view.camera.extrinsics,
+            np.array(view.camera.intrinsics),
+            (NATIVE_SIZE_PX, NATIVE_SIZE_PX),
+        ),
+    )
 
 
-def _write_annotations(path: Path, rows: list[dict[str, NDArray[np.generic]]]) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        made = Path(folder) / path.name
-        with h5py.File(made, "w") as file:
-            for name in rows[0]:
-                file.create_dataset(name, data=np.concatenate([row[name] for row in rows]))
-        os.replace(made, path)
+def write_metadata(path: Path) -> None:
+    """Write the cameras as metadata.xml has them; two of the four are there twice."""
+    filmed = [camera for camera in CAMERAS for _ in range(2)]
+    outer = [[*_angles(camera.rotation), *_place(camera)] for camera in filmed]
+    numbers = [number for numbers in outer for _ in range(NUM_SUBJECTS) for number in numbers]
+    for camera in filmed:
+        numbers += [camera.focal_px, camera.focal_px, *camera.centre_px, 0, 0, 0, 0, 0]
+    order = (54138969, 60457274, 55011271, 58860488)
+    ids = "".join(f"<camera>{number}</camera>" for number in order)
+    text = " ".join(f"{number:.9g}" for number in numbers)
+    write_text(
+        path, f"<data><dbcameras><index2id>{ids}</index2id></dbcameras><w0>[{text}]</w0></data>"
+    )
+
+
+def _angles(rotation: Floats) -> list[float]:
+    """The angles of Rx Ry Rz."""
+    turn = rotation.astype(np.float64)
+    return [
+        float(np.arctan2(-turn[1, 2], turn[2, 2])),
+        float(np.arcsin(turn[0, 2])),
+        float(np.arctan2(-turn[0, 1], turn[0, 0])),
+    ]
+
+
+def _place(camera: Camera) -> list[float]:
+    """Where the camera stands, in mm."""
+    return [float(value) for value in -camera.rotation.T @ camera.translation_mm]

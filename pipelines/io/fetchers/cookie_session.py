@@ -33,7 +33,7 @@ class CookieSessionFetcher:
 
     base_url: the page that a logged-in user sees.  files: what to ask for, per wanted file the
     query that names it.  cookie_name: such as PHPSESSID.  session_id: its value, None when the
-    user gave none.  how: one line on how to get it.
+    user gave none.  how: one line on how to get it.  variable: where the user may put it.
     """
 
     max_parallel = 1
@@ -47,6 +47,7 @@ class CookieSessionFetcher:
         cookie_name: str,
         session_id: str | None,
         how: str,
+        variable: str,
     ) -> None:
         self.web = web
         self.base_url = base_url
@@ -55,6 +56,7 @@ class CookieSessionFetcher:
         self._cookie_name = cookie_name
         self._session_id = (session_id or "").strip().removeprefix(f"{cookie_name}=").strip("; ")
         self._how = how
+        self._variable = variable
         self._is_checked = False
 
     def list_files(self) -> list[Wanted]:
@@ -119,6 +121,7 @@ class CookieSessionFetcher:
             {
                 "server": self.base_url,
                 "how": self._how,
+                "variable": self._variable,
                 "to fix": "run the same command with a fresh cookie; it goes on from here",
             },
         )

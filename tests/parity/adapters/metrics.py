@@ -1,8 +1,9 @@
-"""Metrics without a network: the Frechet distance, SSIM and PSNR in their published variants."""
+"""Metrics: the Frechet distance, SSIM and PSNR in their published variants, I3D of both kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.features.i3d import I3d
+from pipelines.features.i3d_checkpoint import i3d_state, num_classes
+from pipelines.features.i3d_inputs import dynamic_texture_clips, fvd_clips, logging_fvd_clips
 from pipelines.metrics import frechet, psnr, ssim
-from tests.parity.harness import Adapter, Case, Result
+from tests.parity.harness import Adapter, Case, CaseError, Result, built
 
 
 def key(document: Mapping[str, Any]) -> str:
@@ -93,7 +97,105 @@ def _measured_range_psnr(real: Tensor, fake: Tensor) -> Tensor:
     return psnr.decibels(error, data_range=_measured_range(real, fake))
 
 
+def _i3d_network(case: Case) -> I3d:
+    settings = case.config
+    state = case.state()
+    pool_frames = 4 if settings.get("length", 16) > 16 else 2
+    make = partial(
+        I3d,
+        num_classes=num_classes(state),
+        pool_frames=settings.get("final_pool", (pool_frames,))[0],
+    )
+    return built(make, i3d_state(state, eps=settings.get("batch_norm_eps")))
+
+
+@torch.no_grad()
+def _i3d(case: Case) -> Result:
+    network = _i3d_network(case)
+    seen: dict[str, Tensor] = {}
+    for name, block in network.blocks.items():
+        block.register_forward_hook(lambda *args, name=name: seen.update({name: args[2]}))
+    found = network(case.inputs["clip"])
+    return {
+        **seen,
+        "logits": found.logits,
+        "logits_tf": found.logits,
+        "probabilities": found.logits.softmax(dim=1),
+        "avg_pool": found.pooled,
+    }
+
+
+@torch.no_grad()
+def _dti3d(case: Case) -> Result:
+    found = _i3d_network(case)(case.inputs["clip"])
+    return {"representation": found.pooled.flatten(2), "logits": found.step_logits}
+
+
+def _fvd_preprocess(case: Case) -> Result:
+    clips = {name: fvd_clips(_bytes_first(x)) for name, x in case.inputs.items()}
+    return {name: clip.permute(0, 2, 3, 4, 1) for name, clip in clips.items()}
+
+
+def _bytes_first(videos: Tensor) -> Tensor:
+    """B T H W C of a case, in 0..256 -> B T C H W bytes."""
+    return videos.floor().to(torch.uint8).permute(0, 1, 4, 2, 3)
+
+
+def _fvd_tf(case: Case) -> Result:
+    videos = (((each + 1) * 127.5).floor().to(torch.uint8) for each in _real_and_fake(case))
+    real, fake = _logits(case, [fvd_clips(each) for each in videos])
+    value = frechet.distance(real, fake).value
+    return {"real_embedding": real, "fake_embedding": fake, "fvd": value}
+
+
+def _logging_fvd(case: Case) -> Result:
+    videos = (_whole_batches(case, each) for each in _real_and_fake(case))
+    real, fake = _logits(case, [logging_fvd_clips(each) for each in videos])
+    value = frechet.distance(real, fake).value
+    return {"real_activations": real, "fake_activations": fake, "fvd": value}
+
+
+def _dtfvd(case: Case) -> Result:
+    length = case.config["length"]
+    network = _i3d_network(case)
+    activations = []
+    for videos in _real_and_fake(case):
+        clips = dynamic_texture_clips(_whole_batches(case, videos), length=length)
+        with torch.no_grad():
+            activations.append(network(clips).pooled.flatten(1))
+    real, fake = activations
+    value = frechet.distance(real, fake).value
+    return {"real_activations": real, "fake_activations": fake, "dtfvd": value}
+
+
+def _real_and_fake(case: Case) -> tuple[Tensor, Tensor]:
+    """B T C H W in [-1, 1], the second made as the case's config says."""
+    formula = "fake = clamp(0.7 * real + 0.3 * noise, -1, 1)"
+    if case.config["videos"] != formula:
+        raise CaseError(f"videos are made as '{case.config['videos']}', not as '{formula}'")
+    real, noise = case.inputs["real"], case.inputs["noise"]
+    return real, (0.7 * real + 0.3 * noise).clamp(-1, 1)
+
+
+def _whole_batches(case: Case, videos: Tensor) -> Tensor:
+    batch_size = min(case.config["batch_size"], len(videos))
+    return videos[: len(videos) // batch_size * batch_size]
+
+
+@torch.no_grad()
+def _logits(case: Case, clips: list[Tensor]) -> list[Tensor]:
+    network = _i3d_network(case)
+    return [network(each).logits for each in clips]
+
+
 ADAPTERS: dict[str, Adapter] = {
+    "DTFVD for": _dtfvd,
+    "FVD pipeline of": _fvd_tf,
+    "PyTorch FVD used for logging": _logging_fvd,
+    "preprocess() of": _fvd_preprocess,
+    "DTI3D for": _dti3d,
+    "I3D (Inception-v1": _i3d,
+    "I3D in the layout of": _i3d,
     "Frechet distance between two sets": _frechet,
     "SSIM and PSNR variants": _ssim_psnr,
 }

@@ -1,25 +1,11 @@
-"""Augmentation: what each operation does to colours, and that a clip is treated as one."""
+"""Augmentation of the cinn family: what is drawn, and that a clip is treated as one."""
 
 from __future__ import annotations
 
-import colorsys
-
-import pytest
 import torch
 from torch import Tensor
 
-from pipelines.cinn.augment import (
-    BRIGHTNESS,
-    CONTRAST,
-    HUE,
-    SATURATION,
-    AugmentDraws,
-    augment,
-    colour_jitter,
-    draw_augmentation,
-    from_bytes,
-    prepare,
-)
+from pipelines.cinn.augment import AugmentDraws, augment, draw_augmentation, prepare
 from pipelines.cinn.config import AugmentConfig
 
 STILL = AugmentConfig(brightness=0, contrast=0, saturation=0, hue=0, horizontal_flip=0)
@@ -30,12 +16,6 @@ def clips(num: int = 2, size_px: int = 8) -> Tensor:
     return torch.rand(num, 3, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
 
 
-def jittered(values: Tensor, kind: int, factor: float) -> Tensor:
-    factors = torch.tensor([UNCHANGED] * len(values))
-    factors[:, kind] = factor
-    return colour_jitter(values, factors, torch.tensor([[0, 1, 2, 3]] * len(values)))
-
-
 def no_draws(num: int) -> AugmentDraws:
     return draw_augmentation(STILL, num, torch.Generator().manual_seed(0))
 
@@ -43,44 +23,6 @@ def no_draws(num: int) -> AugmentDraws:
 def test_without_any_change_augmentation_only_normalises() -> None:
     assert torch.equal(augment(clips(), 8, STILL, no_draws(2)), clips() * 2 - 1)
     assert torch.equal(prepare(clips(), 8), clips() * 2 - 1)
-
-
-def test_bytes_become_channels_first_numbers_in_the_unit_range() -> None:
-    frames = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
-    assert from_bytes(frames).flatten().tolist() == pytest.approx([0, 128 / 255, 1])
-    assert from_bytes(torch.zeros(5, 2, 4, 6, 3, dtype=torch.uint8)).shape == (5, 2, 3, 4, 6)
-
-
-def test_brightness_adds_and_contrast_multiplies_within_the_range() -> None:
-    values = torch.tensor([0.1, 0.5, 0.9]).view(1, 1, 3, 1, 1)
-    brighter, stronger = jittered(values, BRIGHTNESS, 1.2), jittered(values, CONTRAST, 1.2)
-    assert brighter.flatten().tolist() == pytest.approx([0.3, 0.7, 1.0], abs=1e-5)
-    assert stronger.flatten().tolist() == pytest.approx([0.12, 0.6, 1.0], abs=1e-5)
-
-
-@pytest.mark.parametrize(("kind", "factor"), [(SATURATION, 0.5), (SATURATION, 1.7), (HUE, -0.13)])
-def test_saturation_and_hue_are_those_of_hsv(kind: int, factor: float) -> None:
-    values = clips(1, 4)
-    result = jittered(values, kind, factor).movedim(2, -1).flatten(0, -2)
-    for before, after in zip(values.movedim(2, -1).flatten(0, -2), result, strict=True):
-        h, s, v = colorsys.rgb_to_hsv(*before.tolist())
-        changed = (h, min(s * factor, 1), v) if kind == SATURATION else ((h + factor) % 1, s, v)
-        assert after.tolist() == pytest.approx(colorsys.hsv_to_rgb(*changed), abs=1e-4)
-
-
-def test_grey_stays_grey_and_black_stays_black() -> None:
-    values = torch.tensor([0.0, 0.4, 1.0]).view(1, 3, 1, 1, 1).expand(1, 3, 3, 2, 2)
-    for kind, factor in ((SATURATION, 1.5), (HUE, 0.3)):
-        result = jittered(values, kind, factor)
-        torch.testing.assert_close(result, values, atol=1e-5, rtol=0)
-
-
-def test_operations_run_in_each_clips_own_order() -> None:
-    values = torch.full((2, 1, 3, 1, 1), 0.4)
-    factors = torch.tensor([[1.2, 0.5, 1.0, 0.0]] * 2)
-    order = torch.tensor([[BRIGHTNESS, CONTRAST, 2, 3], [3, CONTRAST, 2, BRIGHTNESS]])
-    result = colour_jitter(values, factors, order)
-    assert result[:, 0, 0, 0, 0].tolist() == pytest.approx([0.3, 0.4], abs=1e-5)
 
 
 def test_all_frames_of_a_clip_are_treated_alike_and_clips_differently() -> None:

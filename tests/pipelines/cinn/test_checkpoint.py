@@ -12,12 +12,6 @@ from pipelines.cinn import checkpoint
 from pipelines.events import UserError
 
 
-def test_weights_are_found_in_a_published_file_and_in_a_bare_one() -> None:
-    state = {"fc.weight": torch.zeros(1)}
-    assert checkpoint.weights_in({"epoch": 3, "state_dict": state}) is state
-    assert checkpoint.weights_in(state) is state
-
-
 @pytest.mark.parametrize(
     ("rename", "published", "ours"),
     [

@@ -100,3 +100,20 @@ def test_transferred_motion_is_the_clips_residual_for_every_start_frame() -> Non
     moved = inference.transfer_motion(model, clip, STARTS, 12)
     residual = inference.encode_motion(model, clip).expand(2, -1)
     torch.testing.assert_close(moved, inference.sample_video(model, STARTS, residual, 12))
+
+
+@pytest.mark.parametrize("upsample_time", [(1, 1), (2, 1)])
+def test_the_form_for_sampling_gives_the_same_frames_to_the_last_bit(upsample_time):
+    torch.manual_seed(0)
+    decoder = VideoDecoder(
+        size_px=32,
+        code_size=8,
+        width=2,
+        upsample_space=(1, 1),
+        upsample_time=upsample_time,
+        spade_channels=4,
+    ).eval()
+    start, code = torch.rand(2, 3, 32, 32), torch.randn(2, 8)
+    with torch.no_grad():
+        expected = decoder(start, code)
+        assert torch.equal(decoder.fold_for_sampling()(start, code), expected)

@@ -15,7 +15,8 @@ import torch
 
 from pipelines.cinn.config import TrainRequest
 from pipelines.cinn.train import train
-from pipelines.clips import open_training_data, training_batches
+from pipelines.clips.batches import training_batches
+from pipelines.clips.training_data import open_training_data
 from pipelines.events import Interrupted
 from pipelines.training.checkpoint import WEIGHTS_NAME, list_checkpoints
 from pipelines.training.run_folder import load_run

@@ -7,12 +7,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipelines.cinn.config import TrainRequest
 from pipelines.cinn.train import train
-from pipelines.events import UserError
+from pipelines.events import UserError, Work
 from pipelines.io.sample_folders import read_sample_folder, sample_folders
-from pipelines.training.checkpoint import WEIGHTS_NAME, list_checkpoints
+from pipelines.training.checkpoint import WEIGHTS_NAME, find_best_checkpoint, list_checkpoints
 from pipelines.training.run_folder import load_run
 from tests.pipelines.cinn import tiny
 
@@ -206,6 +207,57 @@ def test_earlier_stages_of_different_sizes_are_refused(squares, trained):
     request = tiny.request(squares, "2", stage1_run=trained / "runs" / "1")
     with pytest.raises(UserError, match="frames of different sizes"):
         train(request, tiny.Heard())
+
+
+@pytest.mark.parametrize(
+    "data", [{"dataset": "others"}, {"dataset": "squares", "include": ["squares/train/*"]}]
+)
+def test_stages_of_other_data_are_refused_unless_it_is_meant(squares, trained, data):
+    tiny.prepare_squares(squares / "data", name="others")
+    fields = {"stage1_run": trained / "runs" / "1", "ae_run": trained / "runs" / "ae"}
+    config = tiny.changed(data=data)
+    with pytest.raises(UserError, match="trained on other data") as caught:
+        train(tiny.request(squares, "2", config=config, **fields), tiny.Heard())
+    assert "squares" in caught.value.details["stage 1"]
+    meant = config | {"stage2": config["stage2"] | {"allow_other_data": True}}
+    request = tiny.request(squares, "2", config=meant, max_steps=1, **fields)
+    assert train(request, tiny.Heard())["step"] == 1
+
+
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_the_best_checkpoint_by_the_score_is_what_later_stages_take(squares, trained, stage):
+    prefix = "stage1" if stage == "1" else "stage2"
+    for earlier in ("1", "ae"):
+        if stage == "2":
+            shutil.copytree(trained / "runs" / earlier, squares / "runs" / earlier)
+    config = tiny.changed(**{prefix: {"score": "frechet-embedded"}})
+    heard = tiny.Heard()
+    result = train(tiny.request(squares, stage, config=config, max_steps=6), heard)
+    name = "val_frechet-embedded"
+    scores = {e["step"]: e["values"][name] for e in heard.of("metric") if name in e["values"]}
+    assert set(scores) == {3, 6}
+    best = find_best_checkpoint(squares / "runs" / stage, warn=pytest.fail)
+    assert best.name == f"step-{min(scores, key=scores.get):08d}"
+    assert result["step"] == 6
+
+
+def test_a_score_that_cannot_be_computed_is_said_before_the_first_step(squares):
+    config = tiny.changed(stage1={"score": "dtfvd"})
+    heard = tiny.Heard()
+    with pytest.raises(UserError) as caught:
+        train(tiny.request(squares, "1", config=config, max_steps=1), heard)
+    assert "score=none" in caught.value.details["or set"]
+    assert not heard.of("metric")
+
+
+def test_a_training_is_shown_on_tensorboard_from_its_record(squares):
+    run_dir = squares / "runs" / "1"
+    run_dir.mkdir(parents=True)
+    train(tiny.request(squares, "1", max_steps=4), Work(record=run_dir / "events.jsonl"))
+    board = EventAccumulator(str(run_dir / "tracking")).Reload()
+    tags = board.Tags()
+    assert {"training/loss", "training/kl", "validation/l1"} <= set(tags["scalars"])
+    assert {"reconstruction", "reconstruction video"} <= set(tags["images"])
 
 
 def test_a_diverging_training_keeps_the_last_good_checkpoint(squares):

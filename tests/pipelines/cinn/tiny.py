@@ -62,13 +62,28 @@ the autoencoder after step 1, so six steps see both sides of every switch betwee
 def moving_square(number: int, num_frames: int, size_px: int = SIZE_PX) -> np.ndarray:
     """A bright square on a ramp that moves in a direction of its own: uint8 T S S 3."""
     draw = np.random.Generator(np.random.PCG64(number))
-    speed, place = draw.uniform(-2, 2, 2), draw.uniform(8, size_px - 8, 2)
+    speed, place = _course(draw, size_px)
     grid = np.moveaxis(np.mgrid[:size_px, :size_px], 0, -1)
     frames = np.repeat((grid.sum(-1) * 2)[None, ..., None], num_frames, 0).repeat(3, -1)
     colour = draw.integers(120, 255, 3)
     for t, frame in enumerate(frames):
         frame[(np.abs(grid - place - speed * t) < 5).all(-1)] = colour
     return frames.clip(0, 255).astype(np.uint8)
+
+
+def square_place(video_id: str, t: int) -> np.ndarray:
+    """Column and row of a prepared square's centre in frame t, as fractions of the frame."""
+    speed, place = _course(np.random.Generator(np.random.PCG64(_seed(video_id))), SIZE_PX)
+    return ((place + speed * t)[::-1] + 0.5) / SIZE_PX
+
+
+def _course(draw: np.random.Generator, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Speed in pixels per frame, and the first place: row and column."""
+    return draw.uniform(-2, 2, 2), draw.uniform(8, size_px - 8, 2)
+
+
+def _seed(video_id: str) -> int:
+    return zlib.crc32(video_id.encode())
 
 
 def prepare_squares(
@@ -79,8 +94,12 @@ def prepare_squares(
     size_px: int = SIZE_PX,
     channels: int = 3,
     name: str = "squares",
+    has_places: bool = False,
 ) -> Path:
-    """A prepared variant of moving squares; counts: videos of train, val, test."""
+    """A prepared variant of moving squares; counts: videos of train, val, test.
+
+    has_places: with an array that says where the square is, column and row in each frame.
+    """
     folder = data_root / name / "prepared" / f"{size_px}px"
     rows = []
     with PackWriter(folder, size_px=size_px, channels=channels) as writer:
@@ -96,8 +115,10 @@ def prepare_squares(
                     "original_size": [size_px, size_px],
                     "labels": {},
                 }
-                frames = moving_square(zlib.crc32(video_id.encode()), num_frames, size_px)
-                rows.append(writer.add(row, frames[..., :channels]))
+                frames = moving_square(_seed(video_id), num_frames, size_px)
+                places = np.stack([square_place(video_id, t) for t in range(num_frames)])
+                extra = {"endeffector_pos": places.astype(np.float32)} if has_places else None
+                rows.append(writer.add(row, frames[..., :channels], extra=extra))
         writer.commit({"rows": rows})
         writer.finish(rows, {"dataset": name})
     return folder

@@ -6,7 +6,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from pipelines.clips import Clip, ClipSampler, fixed_clips, prefetched, training_batches
+from pipelines.clips.batches import prefetched, training_batches
+from pipelines.clips.held_out import fixed_clips
+from pipelines.clips.rules import Clip, VideoClips
+from pipelines.clips.sampler import ClipSampler
 
 ROWS, LENGTHS = (3, 5, 8, 9), (20, 17, 40, 18)
 
@@ -22,7 +25,7 @@ class NumberedFrames:
 
 
 def sampler(seed: int = 0, repeats: int = 3, num_frames: int = 17) -> ClipSampler:
-    return ClipSampler(ROWS, LENGTHS, num_frames=num_frames, seed=seed, repeats=repeats)
+    return ClipSampler(ROWS, LENGTHS, VideoClips(num_frames, repeats=repeats), seed=seed)
 
 
 def epoch(number: int, **changes: int) -> list[Clip]:
@@ -68,7 +71,7 @@ def test_batches_hold_the_frames_of_the_clips_and_run_on_over_the_end_of_an_epoc
         assert batch.dtype == np.uint8
         assert batch.shape == (3, 17, 2, 2, 3)
         for i, frames in enumerate(batch):
-            row, start = clips.at(3 * number + i)
+            row, start, _ = clips.at(3 * number + i)
             assert (frames[..., 0] == row).all()
             assert (frames[:, 0, 0, 1] == np.arange(start, start + 17)).all()
     batches.close()

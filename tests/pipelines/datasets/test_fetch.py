@@ -141,6 +141,13 @@ def test_a_dry_run_lists_the_files_and_writes_nothing(host: Host, tmp_path: Path
     assert host.paths("GET") == []
 
 
+def test_a_dry_run_of_a_hand_over_asks_no_server(host: Host, tmp_path: Path) -> None:
+    result = run(tmp_path, kth_like(host), dry_run=True, verify=True, from_dir=tmp_path)
+    assert [row["state"] for row in result["files"]] == ["missing"] * 4
+    assert result["bytes_needed"] == 0
+    assert not host.requests
+
+
 def test_a_dry_run_names_a_source_that_does_not_answer(host: Host, tmp_path: Path) -> None:
     sources = source_set({"kind": "seafile", "url": f"{host.url}/d/nothere/"})
     result = run(tmp_path, sources, dry_run=True)

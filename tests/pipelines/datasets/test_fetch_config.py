@@ -122,6 +122,16 @@ def test_weights_cover_every_published_model() -> None:
     assert {"flownet2", *(f"flownet2-{each}" for each in variants)} <= names
     assert {"dti3d", "behavior", "inbetween-bair", "inbetween-kth", "i3d-tf"} <= names
     assert {"i3d-torch", "fid-inception", "poke-successor"} <= names
+    assert {"vgg16", "vgg19", "raft-large", "raft-small"} <= names
+
+
+def test_weights_of_estimators_of_flow_have_the_names_that_they_look_for() -> None:
+    from pipelines.flow.config import WEIGHTS_FILES
+
+    for estimator, name in WEIGHTS_FILES.items():
+        source = read_sources(CONF, f"weights/{estimator}").sources[0]
+        files = getattr(source, "files", None) or (getattr(source, "file"),)  # noqa: B009
+        assert [file.name for file in files] == [name]
 
 
 def test_folder_patterns_find_the_published_layout() -> None:

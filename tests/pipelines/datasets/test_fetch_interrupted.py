@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import subprocess
 import sys
 import time
@@ -24,10 +22,9 @@ from tests.pipelines.datasets.fetch_cases import (
     source_set,
     tree,
 )
-from tests.pipelines.io.archive_makers import honest_tar, honest_zip
+from tests.pipelines.io.archive_makers import honest_zip
 from tests.pipelines.io.loopback import (
     Host,
-    SeafileHost,
     serving,
     without_proxies,
 )
@@ -91,35 +88,6 @@ def start(root: Path, sources: SourceSet) -> subprocess.Popen[bytes]:
     request = root / "request.json"
     request.write_text(request_for(root, sources).model_dump_json())
     return subprocess.Popen([sys.executable, "-c", ONE_RUN, str(request)], cwd=REPOSITORY)
-
-
-@pytest.mark.slow
-def test_killed_at_fifty_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(
-    host: Host, tmp_path: Path
-) -> None:
-    share = SeafileHost(host, {f"/{n}.zip": honest_zip({f"{n}": noise(200_000)}) for n in range(3)})
-    many = honest_tar({f"folder/{n}": noise(400) for n in range(1500)})
-    sources = source_set(
-        {"kind": "seafile", "url": share.url},
-        {"kind": "https", "files": [{"name": "many.tgz", "urls": [host.add("/many.tgz", many)]}]},
-        unpack=[{"match": r"(\d)\.zip", "into": "out/{1}"}, {"match": r"many\.tgz", "into": "."}],
-    )
-    run(tmp_path / "undisturbed", sources)
-    expected = tree(tmp_path / "undisturbed" / "data" / "kth" / "raw")
-    host.piece_delay_s = 0.02
-    draw, num_killed = random.Random(99), 0
-    while num_killed < 50:
-        root = tmp_path / f"killed-{num_killed}"
-        for _ in range(8):
-            process = start(root, sources)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(draw.uniform(0.2, 1.5))
-            if process.poll() is None:
-                process.kill()
-                num_killed += 1
-            process.wait()
-        assert start(root, sources).wait() == 0
-        assert tree(root / "data" / "kth" / "raw") == expected
 
 
 @pytest.mark.slow

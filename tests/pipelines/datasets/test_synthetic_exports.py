@@ -13,14 +13,15 @@ import pytest
 
 from pipelines.datasets.generate import bair_files, h36m_files, kth_files
 from pipelines.datasets.synthetic import generate
+from pipelines.io.crc32c import crc32c, masked_crc32c
 from pipelines.io.video import probe, read_video
 
 
 def test_the_checksum_is_crc32c() -> None:
     # The check value of the algorithm's catalogue entry, and the zeros of RFC 3720, B.4.
-    assert bair_files.crc32c(b"123456789") == 0xE3069283
-    assert bair_files.crc32c(bytes(32)) == 0x8A9136AA
-    assert bair_files.crc32c(b"") == 0
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    assert crc32c(b"") == 0
 
 
 @pytest.mark.parametrize("length", [1023, 1024, 1025, 3000])
@@ -31,7 +32,7 @@ def test_the_checksum_of_long_data_is_that_of_its_bytes(length: int) -> None:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    assert bair_files.crc32c(data) == crc ^ 0xFFFFFFFF
+    assert crc32c(data) == crc ^ 0xFFFFFFFF
 
 
 def test_bair_files_hold_raw_frames_and_arm_positions(tmp_path: Path) -> None:
@@ -63,10 +64,8 @@ def _records(path: Path) -> Iterator[bytes]:
     while place < len(data):
         length, crc = struct.unpack_from("<QI", data, place)
         record = data[place + 12 : place + 12 + length]
-        assert crc == bair_files.masked_crc(data[place : place + 8])
-        assert struct.unpack_from("<I", data, place + 12 + length)[0] == bair_files.masked_crc(
-            record
-        )
+        assert crc == masked_crc32c(data[place : place + 8])
+        assert struct.unpack_from("<I", data, place + 12 + length)[0] == masked_crc32c(record)
         yield record
         place += 16 + length
 

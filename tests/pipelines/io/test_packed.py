@@ -242,6 +242,19 @@ def test_an_extra_array_of_another_kind_is_refused_and_nothing_is_packed(tmp_pat
     assert np.array_equal(packed.frames(1, 0, 5), _frames(2, 5))
 
 
+def test_rows_are_read_one_by_one_like_a_list(tmp_path: Path) -> None:
+    packed = _packed(tmp_path / "8px")
+    assert len(packed.rows) == 9 and [row.id for row in packed.rows] == packed.ids
+    assert packed.rows[-1] == packed.rows[8] and packed.rows[2:4] == [
+        packed.rows[2],
+        packed.rows[3],
+    ]
+    assert packed.rows[3].flow == {2: (0, 1, 4)} and packed.rows[3].original_size == (20, 10)
+    with pytest.raises(IndexError):
+        packed.rows[9]
+    assert len(pickle.dumps(packed)) < 5000
+
+
 @pytest.fixture
 def data_root(tmp_path: Path) -> Path:
     _packed(tmp_path / "toy" / "prepared" / "8px", count=2)

@@ -168,7 +168,13 @@ def session_fetcher(web: Web, url: str, session_id: str | None) -> CookieSession
         for number, (path, name) in enumerate(SUBJECTS)
     }
     return CookieSessionFetcher(
-        web, url, files, cookie_name="PHPSESSID", session_id=session_id, how="log in"
+        web,
+        url,
+        files,
+        cookie_name="PHPSESSID",
+        session_id=session_id,
+        how="log in",
+        variable="THE_COOKIE",
     )
 
 

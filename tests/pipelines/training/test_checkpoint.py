@@ -13,6 +13,7 @@ from pipelines.training import checkpoint
 from pipelines.training.checkpoint import (
     STATE_NAME,
     WEIGHTS_NAME,
+    find_best_checkpoint,
     find_checkpoint,
     list_checkpoints,
     load_weights,
@@ -60,6 +61,44 @@ def test_only_the_newest_are_kept(tmp_path):
         "step-00000010",
         "step-00000011",
     ]
+
+
+def scored(value: float, metric: str = "fvd") -> dict[str, object]:
+    return {"score": {"metric": metric, "value": value}}
+
+
+def test_the_best_checkpoint_is_kept_and_found_however_old_it_is(tmp_path):
+    state = toy_state()
+    for state.step, value in ((1, 30.0), (2, 10.0), (3, 20.0), (4, 25.0), (5, 40.0)):
+        save_checkpoint(tmp_path, state, keep=2, about=scored(value))
+    assert steps_on_disk(tmp_path) == [5, 4, 2]
+    assert find_best_checkpoint(tmp_path, warn=pytest.fail).name == "step-00000002"
+    assert find_checkpoint(tmp_path, files=BOTH, warn=pytest.fail).name == "step-00000005"
+
+
+def test_without_scores_the_newest_checkpoint_is_the_best(tmp_path):
+    state = toy_state()
+    for state.step in (1, 2):
+        save_checkpoint(tmp_path, state, keep=2)
+    assert find_best_checkpoint(tmp_path, warn=pytest.fail).name == "step-00000002"
+
+
+def test_scores_of_another_metric_than_the_newest_do_not_count(tmp_path):
+    state = toy_state()
+    for state.step, value, metric in ((1, 0.1, "l1"), (2, 50.0, "fvd"), (3, 60.0, "fvd")):
+        save_checkpoint(tmp_path, state, keep=3, about=scored(value, metric))
+    assert find_best_checkpoint(tmp_path, warn=pytest.fail).name == "step-00000002"
+
+
+def test_a_damaged_best_checkpoint_gives_way_to_the_next_best(tmp_path):
+    state = toy_state()
+    for state.step, value in ((1, 30.0), (2, 10.0), (3, 20.0)):
+        folder = save_checkpoint(tmp_path, state, keep=3, about=scored(value))
+        if state.step == 2:
+            (folder / WEIGHTS_NAME).write_bytes(b"broken")
+    heard: list[str] = []
+    assert find_best_checkpoint(tmp_path, warn=heard.append).name == "step-00000003"
+    assert "step-00000002 is damaged" in heard[0]
 
 
 def test_what_a_killed_process_left_half_written_is_ignored_and_cleared(tmp_path):

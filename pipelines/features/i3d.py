@@ -1,0 +1,182 @@
+"""I3D (Carreira & Zisserman, CVPR 2017): Inception-v1 inflated to videos, for FVD and DTFVD.
+
+For inference only: each batch norm is folded into its convolution when weights are read
+(i3d_checkpoint.py), and the 1x1 convolutions that a block's branches start with are one. All
+padding is TensorFlow's SAME: as much as the output size needs, the odd one behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEATURE_SIZE = 1024
+"""Channels after the final pool."""
+
+_POOL_PX = 7
+_TIME_STRIDE = 8
+
+Axes = tuple[int, int, int]
+"""One number each for time, height and width."""
+
+
+class MixedWidths(NamedTuple):
+    """Channels inside a block of four branches.
+
+    reduce1 and reduce2 are the 1x1 convolutions before the 3x3x3 ones of branches 1 and 2.
+    """
+
+    branch0: int
+    reduce1: int
+    branch1: int
+    reduce2: int
+    branch2: int
+    branch3: int
+
+    @property
+    def total(self) -> int:
+        """Channels of the block's result."""
+        return self.branch0 + self.branch1 + self.branch2 + self.branch3
+
+
+MIXED = {
+    "mixed_3b": MixedWidths(64, 96, 128, 16, 32, 32),
+    "mixed_3c": MixedWidths(128, 128, 192, 32, 96, 64),
+    "mixed_4b": MixedWidths(192, 96, 208, 16, 48, 64),
+    "mixed_4c": MixedWidths(160, 112, 224, 24, 64, 64),
+    "mixed_4d": MixedWidths(128, 128, 256, 24, 64, 64),
+    "mixed_4e": MixedWidths(112, 144, 288, 32, 64, 64),
+    "mixed_4f": MixedWidths(256, 160, 320, 32, 128, 128),
+    "mixed_5b": MixedWidths(256, 160, 320, 32, 128, 128),
+    "mixed_5c": MixedWidths(384, 192, 384, 48, 128, 128),
+}
+"""The blocks of four branches, in order."""
+
+_POOLS: dict[str, tuple[Axes, Axes]] = {  # before a block: kernel and stride
+    "mixed_3b": ((1, 3, 3), (1, 2, 2)),
+    "mixed_4b": ((3, 3, 3), (2, 2, 2)),
+    "mixed_5b": ((2, 2, 2), (2, 2, 2)),
+}
+
+
+class I3dResult(NamedTuple):
+    """What I3D makes of clips.
+
+    pooled: B 1024 T' 1 1 for frames of 224 x 224, after the final average pool.
+    step_logits: B K T', for each of its steps.  logits: B K, their mean: the embedding of FVD.
+    """
+
+    pooled: Tensor
+    step_logits: Tensor
+    logits: Tensor
+
+
+class I3d(nn.Module):
+    """The network.
+
+    num_classes: 400 for Kinetics, 18 for the dynamic textures of DTDB.
+    pool_frames: length of the final average pool in time, in steps of 8 frames.
+    """
+
+    def __init__(self, *, num_classes: int = 400, pool_frames: int = 2) -> None:
+        super().__init__()
+        self.conv_1a = Conv(3, 64, (7, 7, 7), stride=(2, 2, 2))
+        self.conv_2b = Conv(64, 64, (1, 1, 1))
+        self.conv_2c = Conv(64, 192, (3, 3, 3))
+        channels = 192
+        self.blocks = nn.ModuleDict()
+        for name, widths in MIXED.items():
+            self.blocks[name] = Mixed(channels, widths)
+            channels = widths.total
+        self.to_logits = nn.Conv3d(FEATURE_SIZE, num_classes, 1)
+        self.pool_frames = pool_frames
+
+    @property
+    def min_frames(self) -> int:
+        """Shortest clip that reaches the final pool with enough steps."""
+        return _TIME_STRIDE * (self.pool_frames - 1) + 1
+
+    def forward(self, clips: Tensor) -> I3dResult:
+        """clips: B 3 T H W, RGB in [-1, 1], published for 224 x 224; T at least min_frames."""
+        x = self.conv_1a(clips)
+        x = _max_pool(x, (1, 3, 3), (1, 2, 2))
+        x = self.conv_2c(self.conv_2b(x))
+        for name, block in self.blocks.items():
+            if name in _POOLS:
+                x = _max_pool(x, *_POOLS[name])
+            x = block(x)
+        pooled = F.avg_pool3d(x, (self.pool_frames, _POOL_PX, _POOL_PX), stride=1)
+        step_logits = self.to_logits(pooled).mean(dim=(3, 4))
+        return I3dResult(pooled, step_logits, step_logits.mean(dim=2))
+
+
+class Conv(nn.Module):
+    """Convolution and ReLU, padded as TensorFlow does."""
+
+    def __init__(
+        self, channels_in: int, channels: int, kernel: Axes, *, stride: Axes = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels_in, channels, kernel, stride=stride)
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C T H W, any range.  Returns B C' T' H' W', sizes divided by stride, rounded up."""
+        x, padding = _padded(x, self.kernel, self.stride)
+        x = F.conv3d(x, self.conv.weight, self.conv.bias, self.stride, padding)
+        return F.relu_(x)
+
+
+class Mixed(nn.Module):
+    """Four branches joined on channels: 1x1; 1x1 and 3x3x3, twice; max pool and 1x1."""
+
+    def __init__(self, channels_in: int, widths: MixedWidths) -> None:
+        super().__init__()
+        self.first_widths = (widths.branch0, widths.reduce1, widths.reduce2)
+        self.first = Conv(channels_in, sum(self.first_widths), (1, 1, 1))
+        self.branch1 = Conv(widths.reduce1, widths.branch1, (3, 3, 3))
+        self.branch2 = Conv(widths.reduce2, widths.branch2, (3, 3, 3))
+        self.branch3 = Conv(channels_in, widths.branch3, (1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C T H W, not negative.  Returns B C' T H W."""
+        branch0, reduced1, reduced2 = self.first(x).split(self.first_widths, dim=1)
+        pooled = _max_pool(x, (3, 3, 3), (1, 1, 1))
+        branches = (branch0, self.branch1(reduced1), self.branch2(reduced2), self.branch3(pooled))
+        return torch.cat(branches, dim=1)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros in front of and behind an axis, so that its output has size / stride, rounded up."""
+    total = max(kernel - (size % stride or stride), 0)
+    return total // 2, total - total // 2
+
+
+def _padded(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, Axes]:
+    """The input padded by what the operation itself cannot, and what is left for it to pad."""
+    margins = [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
+    time, height, width = margins
+    if all(front == behind for front, behind in margins):
+        return x, (time[0], height[0], width[0])
+    return F.pad(x, (*width, *height, *time)), (0, 0, 0)
+
+
+def _max_pool(x: Tensor, kernel: Axes, stride: Axes) -> Tensor:
+    """Max pool with zeros around, which change nothing: x is never negative.
+
+    First in each frame, then over time: several times faster than torch's own pool of three axes.
+    """
+    x, (time_padding, *frame_padding) = _padded(x, kernel, stride)
+    frames = x.transpose(1, 2)  # B T C H W
+    pooled = F.max_pool2d(frames.flatten(0, 1), kernel[1:], stride[1:], frame_padding)
+    x = pooled.unflatten(0, frames.shape[:2]).transpose(1, 2)
+    if kernel[0] == 1:
+        return x
+    x = F.pad(x, (0, 0, 0, 0, time_padding, time_padding))
+    last = x.shape[2] - kernel[0]
+    return reduce(torch.maximum, (x[:, :, i : last + i + 1 : stride[0]] for i in range(kernel[0])))

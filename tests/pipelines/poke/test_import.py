@@ -1,0 +1,114 @@
+"""Models in the published layout, written by the test with weights of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.events import UserError
+from pipelines.poke import checkpoint
+from pipelines.poke.aim import Aim
+from pipelines.poke.build import build_model
+from pipelines.poke.checkpoint import import_published
+from pipelines.poke.inference import answer_video, bilinear_bytes, from_bytes, to_bytes
+from pipelines.poke.sample import load, sample
+from pipelines.training.config import ImportRequest
+from tests.pipelines.poke import tiny
+
+SETTINGS = """
+general: {experiment: fixed_length_model, seed: 42}
+data:
+  dataset: PlantDataset
+  spatial_size: !!python/tuple [32, 32]
+  poke_size: 3
+  max_frames: 4
+  subsample_step: 2
+architecture: {layers: [8, 8], nf_deep: 8, poke_every_t: true, use_skip_model: true}
+training: {tau: [0.01, 0.025, 0.05], batch_size: 9}
+gan: {n_layers: 3}
+gan_temp: {patch_temp_disc: false}
+"""
+
+
+def published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A published state dict from ours: the inverse of checkpoint.model_state."""
+    names = {"image_encoder.": "shape_enc.", "cells.": "fusion_block.cells."}
+    names |= {"poke_encoder.blocks.": "dynamics_enc.model.", "poke_encoder.": "dynamics_enc."}
+    names |= {"decoder.to_image.": "dec.out_conv.conv.", "decoder.": "dec."}
+    found = {}
+    for key, value in state.items():
+        old = next(each for each in names if key.startswith(each))
+        theirs = names[old] + key.removeprefix(old).replace("shortcut", "res_conv")
+        if "_state." not in theirs and "from_input" not in theirs:
+            found[theirs.replace("upsample", "up_gate")] = value
+    for cell in {key.split(".")[1] for key in state if key.startswith("cells.")}:
+        for gate in ("reset", "update", "out"):
+            for leaf in ("weight", "bias"):
+                key = f"fusion_block.cells.{cell}.{gate}_gate.{leaf}"
+                found[key] = checkpoint.published_entry(state, key)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A published folder with two checkpoints, of which the newest counts."""
+    torch.manual_seed(1)
+    home = tmp_path / "plants_32x32"
+    (home / "ckpt").mkdir(parents=True)
+    (home / "config").mkdir()
+    (home / "config" / "config.yaml").write_text(SETTINGS)
+    for iteration in (9000, 11000):
+        state = published_names(build_model(tiny.config()).state_dict())
+        state = {f"module.{key}": value for key, value in state.items()}
+        content = {"model": state, "optimizer_dis": {"state": {}}, "optimizer_dyn": {"state": {}}}
+        torch.save(content, home / "ckpt" / f"reg_ckpt_checkpoint_{iteration}.pt")
+    return home
+
+
+def imported(folder: Path, run_dir: Path) -> dict:
+    return import_published(ImportRequest(path=folder, run_dir=run_dir), tiny.Heard())
+
+
+def test_an_imported_model_answers_as_its_published_weights_do(folder, tmp_path):
+    run_dir = tmp_path / "run"
+    assert imported(folder, run_dir)["files"][0].endswith("reg_ckpt_checkpoint_11000.pt")
+    sampler = load(run_dir, torch.device("cpu"), warn=print)
+    assert sampler.config.clips.frame_step == 2 and sampler.config.batch_size == 9
+
+    image = np.random.default_rng(0).integers(0, 255, (130, 200, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "x.png")
+    changes = {"run_dir": run_dir, "pokes": ["100,60,20,-20"]}
+    sample(tiny.sample_request(tmp_path, tmp_path / "x.png", **changes), tiny.Heard())
+
+    content = torch.load(folder / "ckpt" / "reg_ckpt_checkpoint_11000.pt", weights_only=True)
+    model = build_model(sampler.config).eval()
+    model.load_state_dict(checkpoint.model_state(content["model"]))
+    start = from_bytes(bilinear_bytes(image[:128, :192], 32))[None]
+    poke = torch.zeros(1, 2, 32, 32)
+    poke[0, 0, 14:17, 15:18], poke[0, 1, 14:17, 15:18] = 20 / 6, -20 / 4
+    expected = to_bytes(answer_video(model, start, poke, 4, schedule="every-step")[0])
+    picture = sampler.picture(image, "squash")
+    aims = [Aim(16, 15, 20 / 6, -20 / 4)]
+    assert np.array_equal(sampler.answer(picture, aims, 4), expected)
+
+
+def test_settings_that_do_not_fit_the_weights_are_named(folder, tmp_path):
+    config = folder / "config" / "config.yaml"
+    config.write_text(SETTINGS.replace("layers: [8, 8]", "layers: [8, 16]"))
+    with pytest.raises(UserError, match="do not fit the settings"):
+        imported(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_model_or_with_several_says_so(folder, tmp_path):
+    with pytest.raises(UserError, match="no published poke model"):
+        imported(folder / "config", tmp_path / "run")
+    other = tmp_path / "iper_32x32" / "ckpt"
+    other.mkdir(parents=True)
+    (other / "reg_ckpt_checkpoint_1.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="2 published models"):
+        imported(tmp_path, tmp_path / "run")
