@@ -112,3 +112,16 @@ def test_runs_are_listed_and_shown(desk: Desk) -> None:
         assert desk.run_dir(stage).name in listed.out
     shown = desk.i2v("runs", "show", desk.run_dir("2").name, "--json")
     assert shown.code == 0, shown.err
+
+
+def test_flow_is_estimated_measured_against_the_truth_and_shown(desk: Desk, tmp_path: Path) -> None:
+    first = desk.i2v("estimate-flow", "synthetic", "--variant", "32px", "--lags", "1", "--json")
+    assert first.code == 0, first.err
+    error = first.result["lags"]["1"]["errors"]["clouds"]
+    assert error["endpoint_px"] < 0.5 * error["zero_flow_px"]
+    again = desk.i2v("estimate-flow", "synthetic", "--variant", "32px", "--lags", "1", "--json")
+    assert again.result["new_lags"] == []
+    sheet = tmp_path / "flow.png"
+    shown = desk.i2v("data", "preview", "synthetic", "--flow", "--out", sheet)
+    assert shown.code == 0, shown.err
+    assert sheet.stat().st_size > 0
