@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,8 +37,13 @@ def in_child() -> Iterator[Callable[..., multiprocessing.process.BaseProcess]]:
     context = multiprocessing.get_context("fork")
     started = []
 
+    def run(function: Callable[..., object], *arguments: object) -> None:
+        # ignored where the tests themselves were started in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        function(*arguments)
+
     def start(function: Callable[..., object], *arguments: object) -> multiprocessing.Process:
-        process = context.Process(target=function, args=arguments)
+        process = context.Process(target=run, args=(function, *arguments))
         process.start()
         started.append(process)
         return process
