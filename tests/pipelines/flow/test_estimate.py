@@ -450,7 +450,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
         time.sleep(0.02 * (num_done % 3))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert num_done <= _num_done(folder) < 12
+        assert process.returncode == -signal.SIGKILL  # it was still at work
     _estimate(tmp_path, **options)
     assert _bytes(folder) == uninterrupted
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "lag-2", "lag-5"]
