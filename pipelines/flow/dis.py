@@ -46,6 +46,10 @@ class DisEstimator:
         """Motion from first to second, and from second to first."""
         return self.flow(first, second), self.flow(second, first)
 
+    def flow_along(self, frames: np.ndarray, lag: int, *, batch_size: int = 4) -> np.ndarray:
+        """Motion from each frame to the one `lag` later; batch_size changes nothing here."""
+        return self.flow(frames[:-lag], frames[lag:])
+
 
 def _grey(frame: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)

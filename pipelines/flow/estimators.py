@@ -38,6 +38,14 @@ class Estimator(Protocol):
         """Motion from first to second, and from second to first; as two calls of `flow`."""
         ...
 
+    def flow_along(self, frames: np.ndarray, lag: int, *, batch_size: int = 4) -> np.ndarray:
+        """Motion from each frame to the one `lag` later: uint8 [T H W 3] -> float32 [T-lag 2 H W].
+
+        As `flow` of all those pairs, batch_size at a time, without doing twice what a frame that
+        is in two pairs needs once.
+        """
+        ...
+
 
 def open_estimator(request: EstimateRequest, device: str) -> Estimator:
     """The estimator that a request names, on cpu, cuda:0, ...

@@ -113,7 +113,8 @@ def _packed(folder: Path) -> PackedVideos:
 
 
 def _from_frames(task: Task, estimator: Estimator) -> Iterator[_Batch]:
-    for first, second in _frame_pairs(task):
+    for window in _windows(task):
+        first, second = window.pairs(task.lag)
         reliable = None
         valid = np.ones(len(first), bool)
         if task.request.check:
@@ -121,21 +122,40 @@ def _from_frames(task: Task, estimator: Estimator) -> Iterator[_Batch]:
             agrees = agreement(flow, backward)
             reliable = resize_mask(agrees, task.flow_size_px)
             valid = agrees.mean(axis=(1, 2)) >= task.request.min_reliable
+        elif window.second is None:  # a frame may be in two pairs: it is looked at once
+            flow = estimator.flow_along(window.frames, task.lag, batch_size=len(first))
         else:
             flow = estimator.flow(first, second)
         stored = resize_flow(flow, task.flow_size_px, task.flow_size_px)
         yield _Batch(stored, reliable, valid, np.ones(len(first), bool))
 
 
-def _frame_pairs(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of first and second frames at the input size: uint8 [n H W 3] each."""
+class _Window(NamedTuple):
+    """Frames of a batch of pairs, uint8 [n H W 3], at the input size.
+
+    second: the pairs' second frames, where `frames` holds the first ones alone; None where it holds
+    all from the first pair's first to the last pair's second.
+    """
+
+    frames: np.ndarray
+    second: np.ndarray | None
+
+    def pairs(self, lag: int) -> tuple[np.ndarray, np.ndarray]:
+        """First frames and second frames, one of each for every pair."""
+        if self.second is not None:
+            return self.frames, self.second
+        return self.frames[:-lag], self.frames[lag:]
+
+
+def _windows(task: Task) -> Iterator[_Window]:
+    """Batch by batch, read ahead."""
     size = batch_size(task.request, task.input_size_px)
     starts = range(0, task.place.count, size)
-    ahead: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
+    ahead: deque[Future[_Window]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="read-frames") as reader:
         for start in starts:
             count = min(size, task.place.count - start)
-            ahead.append(reader.submit(_read_pairs, task, start, count))
+            ahead.append(reader.submit(_read_window, task, start, count))
             if len(ahead) > _READ_AHEAD:
                 yield ahead.popleft().result()
         while ahead:
@@ -148,17 +168,16 @@ def batch_size(request: EstimateRequest, input_size_px: int) -> int:
     return request.batch_size or max(1, min(_MAX_BATCH, fitting))
 
 
-def _read_pairs(task: Task, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_window(task: Task, start: int, count: int) -> _Window:
     packed = _packed(task.frames_dir)
-    if task.lag >= count:
+    if task.lag >= count:  # no frame is in two of these pairs
         first, second = (
             _sized(packed.frames(task.frames_row, begin, count), task.input_size_px)
             for begin in (start, start + task.lag)
         )
-        return first, second
-    both = packed.frames(task.frames_row, start, count + task.lag)
-    frames = _sized(both, task.input_size_px)
-    return frames[:count], frames[task.lag :]
+        return _Window(first, second)
+    frames = packed.frames(task.frames_row, start, count + task.lag)
+    return _Window(_sized(frames, task.input_size_px), None)
 
 
 def _sized(frames: np.ndarray, size_px: int) -> np.ndarray:
