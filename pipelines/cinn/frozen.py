@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pipelines.cinn.config import FamilyConfig, TrainRequest
 from pipelines.events import EXIT_USAGE, UserError, Work
+from pipelines.training.beginning import settings_of
 from pipelines.training.run_folder import Run, freeze_weights, load_run, require_checkpoint
 
 FAMILY = "cinn"
@@ -24,14 +23,7 @@ Warn = Callable[[str], None]
 
 def run_config(run: Run) -> FamilyConfig:
     """The settings that a run was trained with."""
-    try:
-        return FamilyConfig.model_validate(run.request["config"])
-    except (ValidationError, KeyError, TypeError) as error:
-        raise UserError(
-            f"the settings of run '{run.path.name}' do not fit this version",
-            {"file": run.path / "config.yaml", "reason": error},
-            EXIT_USAGE,
-        ) from error
+    return settings_of(run, FamilyConfig)
 
 
 def with_earlier_settings(request: TrainRequest) -> TrainRequest:

@@ -49,17 +49,8 @@ from pipelines.clips.published import last_digit, published_clips
 from pipelines.clips.training_data import TrainingData, open_training_data
 from pipelines.events import Work
 from pipelines.features.perceptual import build_perceptual
-from pipelines.training.checkpoint import (
-    STATE_NAME,
-    WEIGHTS_NAME,
-    TrainState,
-    checkpoint_meta,
-    find_checkpoint,
-    list_checkpoints,
-    load_weights,
-    restore,
-    save_checkpoint,
-)
+from pipelines.training.beginning import begin_or_resume, num_parameters, training_result
+from pipelines.training.checkpoint import TrainState, save_checkpoint
 from pipelines.training.device import prepare_device
 from pipelines.training.generators import seeded_initialisation, torch_generator
 from pipelines.training.loop import train_to_next_save
@@ -70,7 +61,7 @@ from pipelines.training.optim import (
     set_learning_rate,
     stepped_rate,
 )
-from pipelines.training.run_folder import load_run, open_run, require_checkpoint
+from pipelines.training.run_folder import open_run
 from pipelines.training.tracking import Tracker
 
 _SMALLEST_RATE = 1e-8
@@ -355,31 +346,23 @@ class _Training:
     def result(self) -> dict[str, Any]:
         """What the job reports, at its very end."""
         self._tracker.close()
-        newest = list_checkpoints(self.request.run_dir)[0]
-        return {
-            "run": str(self.request.run_dir),
-            "family": FAMILY,
-            "stage": self.request.stage,
-            "step": self.state.step,
-            "checkpoint": str(newest),
-            "validation": checkpoint_meta(newest)["validation"],
-        }
+        request = self.request
+        return training_result(request.run_dir, self.state, family=FAMILY, stage=request.stage)
 
     def _start(self) -> None:
-        """Go on from the newest sound checkpoint, or begin, maybe with the weights of init_run."""
+        """Go on where it stopped, or begin."""
         request, state, work = self.request, self.state, self.work
-        files = (WEIGHTS_NAME, STATE_NAME)
-        found = find_checkpoint(request.run_dir, files=files, warn=work.warning)
-        if found:
-            restore(found, state)
-            work.log(f"going on from step {state.step}")
-        elif request.init_run:
-            run = load_run(request.init_run, family=FAMILY, stage=request.stage)
-            load_weights(require_checkpoint(run, warn=work.warning), state.modules)
-            work.log(f"starting from the weights of {run.path}")
-        size = sum(p.numel() for each in state.modules.values() for p in each.parameters())
+        begin_or_resume(
+            request.run_dir,
+            state,
+            work,
+            family=FAMILY,
+            stage=request.stage,
+            init_run=request.init_run,
+        )
         work.log(
-            f"stage {request.stage} on {self.device}: {size / 1e6:,.1f} M parameters, "
+            f"stage {request.stage} on {self.device}: "
+            f"{num_parameters(state) / 1e6:,.1f} M parameters, "
             f"{self.data.sampler.clips_per_epoch} clips per epoch, {self.total_steps} steps of "
             f"{self.batch_size}"
         )
