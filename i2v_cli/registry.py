@@ -36,6 +36,10 @@ class Family:
     config holds FamilyConfig, and FIXED_SETTINGS and FREE_SETTINGS, which say what a continued
     training may change; stages are the names that --stage takes, in the order of training.
     needs: stage -> the earlier stages it is built on; its request has a field <stage>_run for each.
+    built_on: field of its train request -> the family of the run that it names.
+    sample_inputs: what `i2v sample` is given beside the run, as one types it.
+    backends: other programs behind `i2v sample --backend NAME`, which need no run.
+    whole_stages: earlier stages whose runs can be sampled from too.
     """
 
     package: str
@@ -45,6 +49,10 @@ class Family:
     env: str = "main"
     is_built: bool = True
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    built_on: Mapping[str, str] = field(default_factory=dict)
+    sample_inputs: str = "--image FILE"
+    whole_stages: tuple[str, ...] = ()
+    backends: Mapping[str, Target] = field(default_factory=dict)
 
     def target(self, verb: str) -> Target:
         """The function and the request class behind a verb of this family."""
@@ -106,10 +114,13 @@ VERBS = {
         "i2v_cli.commands.export", "Write a sampler other tools can run", "Model", False
     ),
     "eval": Verb("i2v_cli.commands.eval", "Measure generated videos", "Results"),
-    "eval-fvd": Verb("i2v_cli.commands.eval", "The same as 'i2v eval fvd'", "Results", False),
+    "eval-fvd": Verb("i2v_cli.commands.eval_fvd", "The same as 'i2v eval fvd'", "Results"),
+    "compare": Verb(
+        "i2v_cli.commands.compare", "Compare what models put between two frames", "Results"
+    ),
     "report": Verb("i2v_cli.commands.report", "Write a page with curves and videos", "Results"),
     "runs": Verb("i2v_cli.commands.runs", "List, show and remove runs", "Results"),
-    "serve": Verb("i2v_cli.commands.serve", "Open the page for poking images", "Results", False),
+    "serve": Verb("i2v_cli.commands.serve", "Open the page for poking images", "Results"),
     "env": Verb("i2v_cli.commands.env", "Create, check and remove environments", "Set-up"),
 }
 
@@ -131,36 +142,43 @@ FAMILIES = {
         "pipelines.behavior",
         "Human behaviour sampled and transferred as poses",
         ("1", "2"),
-        ("train", "sample", "transfer"),
-        is_built=False,
+        ("train", "sample", "transfer", "import"),
+        needs={"2": ("1",)},
+        sample_inputs="--target POSES",
+        whole_stages=("1",),
     ),
     "shape-pose": Family(
         "pipelines.shape_pose",
         "Renders poses as images (VUNet)",
         ("1",),
-        ("train",),
-        is_built=False,
+        ("train", "import"),
     ),
     "fomm": Family(
         "pipelines.fomm",
         "First order motion model",
         ("1",),
-        ("train", "transfer"),
-        is_built=False,
+        ("train", "transfer", "import"),
+        sample_inputs="--source IMAGE --driving VIDEO",
     ),
     "motion": Family(
         "pipelines.motion",
         "Generative motion of FOMM keypoints",
         ("1",),
         ("train", "sample"),
-        is_built=False,
+        sample_inputs="--start FILE --end FILE",
+        built_on={"fomm_run": "fomm"},
     ),
     "inbetween": Family(
         "pipelines.inbetween",
         "Frames between a start and an end",
         ("1",),
         ("train", "sample"),
-        is_built=False,
+        sample_inputs="--start FILE --end FILE",
+        backends={
+            "tfhub": Target(
+                "pipelines.inbetween.tfhub:sample", "pipelines.inbetween.config:HubRequest", "fvd"
+            )
+        },
     ),
 }
 
@@ -197,18 +215,15 @@ METRICS = {
         "pipelines.metrics.frechet_embedded",
         "Frechet distance over the embedded backbone's frame features (neither FVD nor FID)",
     ),
-    **{
-        name: Metric(f"pipelines.metrics.{name.replace('-', '_')}", about, env, is_built=False)
-        for name, about, env in (
-            ("fvd", "Frechet video distance, PyTorch I3D", "main"),
-            ("fvd-tf", "Frechet video distance, published TF-Hub I3D", "fvd"),
-            ("dtfvd", "Frechet video distance for dynamic textures", "main"),
-            ("fid", "Frechet inception distance", "main"),
-            ("lpips", "Learned perceptual distance", "main"),
-            ("pose", "Errors of poses", "main"),
-            ("poke", "How well a poke is followed", "main"),
-        )
-    },
+    "fvd": Metric("pipelines.metrics.fvd", "Frechet video distance, PyTorch I3D"),
+    "fvd-tf": Metric(
+        "pipelines.metrics.fvd_tf", "Frechet video distance, published TF-Hub I3D", "fvd"
+    ),
+    "dtfvd": Metric("pipelines.metrics.dtfvd", "Frechet video distance for dynamic textures"),
+    "fid": Metric("pipelines.metrics.fid", "Frechet inception distance of frames"),
+    "lpips": Metric("pipelines.metrics.lpips", "Learned perceptual distance of frames"),
+    "pose": Metric("pipelines.metrics.pose", "Numbers of a behavior or shape-pose run"),
+    "poke": Metric("pipelines.metrics.poke", "How well pokes are followed, and their control"),
 }
 
 ENVS = {

@@ -147,7 +147,7 @@ def require_checkpoint(run: Run) -> None:
 
 def require_last_stage(run: Run, family: Family) -> None:
     """Raise UserError when a run holds a stage that later stages are built on, not the model."""
-    if run.stage != family.stages[-1]:
+    if run.stage not in (family.stages[-1], *family.whole_stages):
         raise UserError(
             f"run '{run.name}' holds stage {run.stage} of {run.family}, not the whole model",
             {

@@ -38,15 +38,16 @@ TAIL_LINES, LONG_TAIL_LINES = 10, 60
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def carry_out(plan: jobs.Plan) -> dict[str, Any]:
+def carry_out(plan: jobs.Plan, display: Display | None = None) -> dict[str, Any]:
     """Do a planned job in its environment, which is made first if need be; returns its result.
 
+    display: shows its events; the one that fits standard error when not given.
     Raises UserError when an input is missing, when it fails, and (exit code 130) when interrupted.
     """
     jobs.check_inputs(plan)
     interpreter = _ensure_environment(plan.target.env)
     job_path = jobs.write(plan)
-    display = make_display()
+    display = display or make_display()
     display.start(plan.title)
     try:
         return run_worker(job_path, interpreter, display, environment=plan.target.env)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from i2v_cli import locations, names, presets, run_folders
+from i2v_cli import locations, names, options, presets, run_folders
 from i2v_cli.console import bullet_list, short
 from i2v_cli.jobs import Input, Plan
 from i2v_cli.registry import DATASETS, FAMILIES, Family
 from i2v_cli.run_folders import Run
+from pipelines.engines.config import place_in
 from pipelines.events import EXIT_USAGE, UserError
 from pipelines.files import safe_name
 
@@ -26,6 +28,7 @@ class Choices:
     """What a command line says about a training, before anything is looked up.
 
     earlier: stage -> name or path of the run it is taken from, where the user named one.
+    built_on: the same for runs of other families, by the field of the request.
     """
 
     family: str
@@ -39,15 +42,19 @@ class Choices:
     is_overwrite: bool = False
     earlier: Mapping[str, str | None] = field(default_factory=dict)
     init_run: str | None = None
+    built_on: Mapping[str, str | None] = field(default_factory=dict)
+    keypoints: str | None = None
     max_steps: int | None = None
     seed: int | None = None
     device: str | None = None
+    devices: str | None = None
 
 
 @dataclass(frozen=True)
 class Training:
     """A training that is decided: the job, and what it finds in its run folder."""
 
+    family: str
     plan: Plan
     run_dir: Path
     existing: Run | None
@@ -74,6 +81,7 @@ def decide(choices: Choices) -> Training:
     plan = _plan(choices, family, stage, config=config, run_dir=run_dir, tag=tag, kept=existing)
     is_same = existing is not None and existing.request.get("max_steps") == choices.max_steps
     return Training(
+        family=choices.family,
         plan=plan,
         run_dir=run_dir,
         existing=existing,
@@ -104,6 +112,8 @@ def _plan(
         "run_dir": ("--name", str(run_dir)),
         "init_run": ("--init-run", _init_run(choices)),
         "max_steps": ("--max-steps", choices.max_steps),
+        "keypoints": ("--keypoints", choices.keypoints),
+        **_runs_of_others(choices, family, kept),
         **{
             f"{run_folders.stage_label(each)}_run": (_option(each), str(path))
             for each, path in earlier.items()
@@ -119,7 +129,7 @@ def _plan(
         request=request,
         inputs=(_data_input(settings["data"]), *needed),
         outputs={"run folder": run_dir},
-        record_dir=run_dir,
+        record_dir=None if is_other_process() else run_dir,
         after_stop={
             "kept": f"the newest checkpoint in {short(run_dir)}",
             "to go on": "run the same command again",
@@ -152,9 +162,22 @@ def _config(choices: Choices, family: Family, stored: Mapping[str, Any] | None) 
             "data.dataset": ("--dataset", choices.dataset),
             "train.seed": ("--seed", choices.seed),
             "train.device": ("--device", choices.device),
+            "train.devices": ("--devices", _devices(choices)),
         },
     )
     return presets.resolve(model, layers, who=choices.family)
+
+
+def _devices(choices: Choices) -> list[str] | None:
+    """The devices of --devices: '0,1' and 'cuda:0,cuda:1' are the same."""
+    given = options.comma_separated(choices.devices)
+    return given and [f"cuda:{each}" if each.isdecimal() else each for each in given]
+
+
+def is_other_process() -> bool:
+    """Whether torchrun or srun started this program as one of several, and not as the first."""
+    place = place_in(os.environ)
+    return place is not None and place.rank > 0
 
 
 def _stored_config(existing: Run | None, run_dir: Path) -> Mapping[str, Any]:
@@ -317,10 +340,41 @@ def _init_run(choices: Choices) -> str | None:
     return str(run_folders.find_of_family(choices.init_run, choices.family).path)
 
 
+def _runs_of_others(
+    choices: Choices, family: Family, kept: Run | None
+) -> dict[str, tuple[str, str | None]]:
+    """The runs of other families that this one is built on: named, or stored in the run."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for name in {**choices.built_on, **family.built_on}:
+        option, named = _option_of(name), choices.built_on.get(name)
+        if name not in family.built_on:
+            if named:
+                raise UserError(
+                    f"{choices.family} has no option {option}",
+                    {"to fix": "leave it out: this family is not built on that one"},
+                    EXIT_USAGE,
+                )
+            continue
+        stored = kept.request.get(name) if kept else None
+        if named:
+            run = run_folders.find_of_family(named, family.built_on[name])
+            run_folders.require_checkpoint(run)
+            stored = str(run.path)
+        found[name] = (option, stored)
+    return found
+
+
+def _option_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _next_command(choices: Choices, family: Family, stage: str, name: str, tag: str) -> str:
     position = family.stages.index(stage)
     if position + 1 == len(family.stages):
-        return f"i2v sample {choices.family} --run {name} --image FILE"
+        if not {"sample", "transfer"} & set(family.verbs):
+            return f"i2v report {name}"
+        verb = "sample" if "sample" in family.verbs else "transfer"
+        return f"i2v {verb} {choices.family} --run {name} {family.sample_inputs}"
     following = family.stages[position + 1]
     command = command_line(replace(choices, name=None), following)
     is_usual = name == run_folders.default_name(choices.family, stage, tag)
@@ -337,6 +391,7 @@ def command_line(choices: Choices, stage: str) -> str:
         ("--config", choices.config_file),
         ("--seed", choices.seed),
         ("--device", choices.device),
+        ("--devices", choices.devices),
     )
     for option, value in pairs:
         words += [option, str(value)] if value is not None else []

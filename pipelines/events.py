@@ -6,6 +6,7 @@ Light: standard library only. Kinds of events and their fields:
   log       text                                   "
   artifact  path, kind                             "
   warning   message                                "
+  address   url                                    shown, never kept: it may hold a key
   error     message, details, exit_code            "
   done      result                                 "
 Every event has `event` and `time` (seconds since 1970).
@@ -92,6 +93,10 @@ class Work:
     def warning(self, message: str) -> None:
         """Say something the user should know although the work goes on."""
         self._emit("warning", message=message)
+
+    def address(self, url: str) -> None:
+        """Say where a page is open; nothing is kept of it, since it may hold a key."""
+        self._emit("address", keep=False, url=url)
 
     def error(self, error: UserError) -> None:
         """Report the failure that ends the job."""

@@ -51,7 +51,21 @@ class TrainConfig(Config):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N, mps"
     )
+    devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:\d+)$")], ...] = Field(
+        (), description="one process on each of these, which share every batch; overrides device"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of the math library")
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "tf32", description="of products and convolutions; tf32 differs on NVIDIA cards alone"
+    )
+    compile: bool = Field(False, description="compile the networks; needs a C++ compiler")
+    channels_last: bool = Field(False, description="keep convolutions' weights channels last")
+    checkpointing: bool = Field(
+        False, description="compute blocks again in the backward pass instead of keeping them"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts that a batch is taken in, one after the other, for less memory"
+    )
     log_every: int = Field(10, ge=1, description="steps between metric records")
     save_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=1, description="newest checkpoints kept on disk")

@@ -40,7 +40,10 @@ def _register_package() -> None:
 if "pipelines" not in sys.modules:
     _register_package()
 
-from pipelines.events import (  # noqa: E402 (needs the package)
+from pipelines.engines.config import place_in  # noqa: E402 (needs the package)
+from pipelines.engines.others import OtherWork, PartDone  # noqa: E402
+from pipelines.engines.siblings import siblings  # noqa: E402
+from pipelines.events import (  # noqa: E402
     EXIT_DONE,
     EXIT_ENVIRONMENT,
     EXIT_FAILED,
@@ -90,9 +93,12 @@ def _do(job_path: Path, stream: IO[str]) -> int:
     try:
         work.install_signal_handlers()
         job = _read_job(job_path)
+        place = place_in(os.environ) if job.verb == "train" else None
+        if place and place.rank:
+            return _do_part(job, stream)
         work = Work(stream, job.record_dir / "events.jsonl")
         work.install_signal_handlers()
-        result = _call(job, work)
+        result = _call(job, work, job_path)
         _ignore_stops()
         report = {"version": 1, "exit_code": EXIT_DONE, "result": result, "error": None}
         write_json(job.record_dir / "result.json", report | {"used": _used()})
@@ -107,13 +113,33 @@ def _do(job_path: Path, stream: IO[str]) -> int:
     return EXIT_DONE
 
 
+def _do_part(job: Job, stream: IO[str]) -> int:
+    """The same as another process than the first of a training: it leaves no files."""
+    work = OtherWork(stream)
+    work.install_signal_handlers()
+    code = EXIT_DONE
+    try:
+        _call(job, work)
+    except PartDone:
+        pass
+    except BaseException as problem:
+        traceback.print_exc()
+        error = explain(problem)
+        work.error(error)
+        code = error.exit_code
+    if code == EXIT_DONE:
+        work.done({})
+    return code
+
+
 def _read_job(path: Path) -> Job:
     from pipelines.schema import Job
 
     return Job.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def _call(job: Job, work: Work) -> dict[str, Any]:
+def _call(job: Job, work: Work, job_path: Path | None = None) -> dict[str, Any]:
+    """Call the target. job_path: where it may start other processes on the same job."""
     from pydantic import ValidationError
 
     try:
@@ -126,7 +152,11 @@ def _call(job: Job, work: Work) -> dict[str, Any]:
             {"job": job.record_dir / "job.json"},
             EXIT_USAGE,
         ) from invalid
-    result: dict[str, Any] = _find(job.target)(request, work)
+    target = _find(job.target)
+    may_share = job.verb == "train" and job_path is not None and place_in(os.environ) is None
+    devices = request.config.train.devices if may_share else ()
+    with siblings(job_path or Path(), devices):
+        result: dict[str, Any] = target(request, work)
     return result
 
 

@@ -3,7 +3,8 @@
     .venv/bin/python -m tests.run [SUITE...] [-- PYTEST ARGUMENTS]
 
 The environments are the user's own, so that they are made once; pytest itself comes from a folder
-beside them and never enters them. All suites run even if one fails; nothing is printed after
+beside them and never enters them. Suites run side by side, as many as there are cores (two at
+most), and are shown one after the other. All run even if one fails; nothing is printed after
 pytest's own closing lines.
 """
 
@@ -15,8 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from i2v_cli import console, environments, interpreters
@@ -25,20 +28,24 @@ from pipelines.events import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "tests" / "requirements.lock"
+MOST_LANES = 2
+FOLLOW_S = 0.2
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Test folders that run in one environment; None is the command line's own."""
+    """Test folders that run in one environment; None is the command line's own.
+
+    variables: of the process that runs them.
+    """
 
     environment: str | None
     folders: tuple[str, ...]
     by_default: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
-SUITES = {
-    "cli": Suite(None, ("tests/cli", "tests/e2e")),
-    "data": Suite("data", ("tests/pipelines/io", "tests/pipelines/datasets")),
+SUITES = {  # the longest first: they begin in this order
     "main": Suite(
         "main",
         (
@@ -54,6 +61,11 @@ SUITES = {
                     "cinn",
                     "flownet2",
                     "poke",
+                    "serve",
+                    "inbetween",
+                    "motion",
+                    "engines",
+                    "fomm",
                     "behavior",
                     "shape_pose",
                 )
@@ -63,10 +75,13 @@ SUITES = {
             "tests/benchmarks",
         ),
     ),
+    "learning": Suite("main", ("tests/learning",)),
+    "data": Suite("data", ("tests/pipelines/io", "tests/pipelines/datasets")),
+    "cli": Suite(None, ("tests/cli", "tests/e2e")),
     "flow": Suite("flow", ("tests/pipelines/flow",)),
     "fvd": Suite("fvd", ("tests/pipelines/fvd",)),
     "parity": Suite("main", ("tests/parity",), by_default=False),
-    "learn": Suite("main", ("tests/learning",), by_default=False),
+    "learn": Suite("main", ("tests/learning",), by_default=False, variables={"I2V_LEARN": "full"}),
 }
 
 # Folders of the table that have nothing to test yet. One that is not listed must have tests.
@@ -81,8 +96,21 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
         return 2
     tools_dir = _tools_dir()
-    results = [_run(name, tools_dir, arguments[split + 1 :]) for name in names]
-    return int(any(results))
+    try:
+        pythons = {name: _python_of(SUITES[name]) for name in names}
+    except UserError as error:
+        console.show_error(error)
+        return error.exit_code
+    lanes = min(len(names), os.cpu_count() or 1, MOST_LANES)
+    with ThreadPoolExecutor(lanes) as pool, tempfile.TemporaryDirectory() as folder:
+        running = {
+            name: (
+                log := Path(folder, name),
+                pool.submit(_run, name, python, tools_dir, log, arguments[split + 1 :], lanes),
+            )
+            for name, python in pythons.items()
+        }
+        return int(any([_shown(name, *each) for name, each in running.items()]))
 
 
 def _unknown(names: Sequence[str]) -> list[str]:
@@ -108,21 +136,46 @@ def _has_tests(folder: str) -> bool:
     return any((ROOT / folder).rglob("test_*.py"))
 
 
-def _run(name: str, tools_dir: Path, pytest_arguments: Sequence[str]) -> int:
+def _python_of(suite: Suite) -> Path:
+    """The interpreter of its environment, which is made where it is missing."""
+    return environments.ensure(suite.environment) if suite.environment else Path(sys.executable)
+
+
+def _run(
+    name: str, python: Path, tools_dir: Path, log: Path, more: Sequence[str], lanes: int
+) -> int:
+    """Run a suite, all that it prints into a file; returns pytest's status."""
     suite = SUITES[name]
     folders = [folder for folder in suite.folders if _has_tests(folder)]
-    variables = environments.worker_environment()
-    python = Path(sys.executable)
+    variables = {**environments.worker_environment(), **suite.variables}
     if suite.environment:
-        try:
-            python = environments.ensure(suite.environment)
-        except UserError as error:
-            console.show_error(error)
-            return error.exit_code
         variables["PYTHONPATH"] = os.pathsep.join((str(tools_dir), str(ROOT)))
-    print(f"== {name}: {', '.join(folders)} ({python})", flush=True)
-    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *folders, *pytest_arguments]
-    return subprocess.run(command, cwd=ROOT, env=variables).returncode
+    if lanes > 1:  # threads that wait for a core they share are slower than none
+        variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // lanes))
+    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *folders, *more]
+    with log.open("wb") as output:
+        output.write(f"== {name}: {', '.join(folders)} ({python})\n".encode())
+        output.flush()
+        return subprocess.run(
+            command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
+        ).returncode
+
+
+def _shown(name: str, log: Path, running: Future[int]) -> int:
+    """Pass on what a suite prints, while it prints it; returns its status."""
+    while not log.exists() and not running.done():
+        time.sleep(FOLLOW_S)
+    if not log.exists():
+        return running.result()
+    with log.open("rb") as output:
+        is_last = False
+        while not is_last:
+            is_last = running.done()  # asked first: what came before that is read below
+            sys.stdout.buffer.write(output.read())
+            sys.stdout.buffer.flush()
+            if not is_last:
+                time.sleep(FOLLOW_S)
+    return running.result()
 
 
 def _tools_dir() -> Path:

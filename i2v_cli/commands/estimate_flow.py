@@ -134,6 +134,22 @@ def run(
             rich_help_panel=options.RUN,
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="what spreads the work: local, ray or slurm (local)",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="only the I-th of N parts, from 0; a last call without it finishes",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="estimate again even if done", rich_help_panel=options.RUN),
@@ -168,6 +184,8 @@ def run(
         "export_format": ("--format", form),
         "devices": _devices(devices, device),
         "workers_per_device": ("--workers-per-device", workers_per_device),
+        "engine": ("--engine", engine),
+        "shard": ("--shard", shard),
         "rebuild": ("--rebuild", rebuild or None),
         "seed": ("--seed", seed),
     }
@@ -175,6 +193,9 @@ def run(
     if dry_run:
         return runner.dry_run(planned)
     result = runner.carry_out(planned)
+    if shard is not None:
+        notes = ["when all shards are done: the same command without --shard"]
+        return Outcome(result=result, lines=[short(Path(str(result["flow_dir"])))], notes=notes)
     lines = [short(Path(str(result[key]))) for key in ("flow_dir", "export_dir") if key in result]
     return Outcome(
         result=result,

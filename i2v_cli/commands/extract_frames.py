@@ -161,6 +161,22 @@ def run(
     config_file: options.ConfigFile = None,
     preset: options.Preset = None,
     jobs: options.Jobs = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="what spreads the work: local, ray or slurm (local)",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="only the I-th of N parts, from 0; a last call without it finishes",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="prepare again even if done", rich_help_panel=options.RUN),
@@ -200,6 +216,8 @@ def run(
         "drop_static": ("--drop-static", drop_static),
         "scene_cut": ("--scene-cut", scene_cut),
         "keep_damaged": ("--keep-damaged", keep_damaged or None),
+        "engine": ("--engine", engine),
+        "shard": ("--shard", shard),
         "rebuild": ("--rebuild", rebuild or None),
         "jobs": ("--jobs", jobs),
         "seed": ("--seed", seed),
@@ -210,6 +228,12 @@ def run(
         return runner.dry_run(planned)
     result = runner.carry_out(planned)
     dataset = str(planned.request.model_dump()["name"])
+    if shard is not None:
+        return Outcome(
+            result=result,
+            lines=[str(result.get("parts_dir", result.get("variant_dir")))],
+            notes=["when all shards are done: the same command without --shard"],
+        )
     variant_dir = Path(str(result.get("variant_dir", planned.outputs["prepared frames"])))
     return Outcome(
         result=result,

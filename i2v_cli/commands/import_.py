@@ -135,7 +135,10 @@ def _default_name(family: str, source: Path) -> str:
 def _next_command(family: str, stage: str, name: str) -> str | None:
     row = FAMILIES[family]
     if stage == row.stages[-1]:
-        return f"i2v sample {family} --run {name} --image FILE"
+        if not {"sample", "transfer"} & set(row.verbs):
+            return f"i2v runs show {name}"
+        verb = "sample" if "sample" in row.verbs else "transfer"
+        return f"i2v {verb} {family} --run {name} {row.sample_inputs}"
     later = [each for each, needed in row.needs.items() if stage in needed]
     option = f"--stage{stage}-run" if stage.isdigit() else f"--{stage}-run"
     return f"i2v train {family} --stage {later[0]} {option} {name}" if later else None

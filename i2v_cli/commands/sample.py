@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from i2v_cli import names, options
+from i2v_cli.commands import poses
 from i2v_cli.console import Outcome, short
 from i2v_cli.registry import FAMILIES
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from i2v_cli.presets import Given, Texts
 
 POKE = "Family poke"
+ENDS = "Families inbetween, motion"
 
 Images = Annotated[
     list[str] | None,
@@ -105,11 +107,40 @@ ImageFit = Annotated[
     ),
 ]
 
+Start = Annotated[
+    str | None,
+    typer.Option("--start", metavar="FILE", help="image of the first frame", rich_help_panel=ENDS),
+]
+End = Annotated[
+    str | None,
+    typer.Option("--end", metavar="FILE", help="image of the last frame", rich_help_panel=ENDS),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="tfhub: inbetween by a pretrained TensorFlow module in place of a run",
+        rich_help_panel=ENDS,
+    ),
+]
+Module = Annotated[
+    str | None,
+    typer.Option(
+        "--module",
+        metavar="NAME",
+        help="which one: bair, kth, or the folder of a saved model (bair)",
+        rich_help_panel=ENDS,
+    ),
+]
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def run(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn, poke")],
+    family: Annotated[
+        str, typer.Argument(metavar="FAMILY", help="model family: cinn, poke, inbetween")
+    ],
     arguments: MoreImages = None,
     run: RunName = None,
     image: Images = None,
@@ -136,6 +167,13 @@ def run(
     sweep: Sweep = None,
     flow: FlowFile = None,
     fit: ImageFit = None,
+    start: Start = None,
+    end: End = None,
+    backend: Backend = None,
+    module: Module = None,
+    target: poses.Targets = None,
+    appearance: poses.Appearance = None,
+    render_run: poses.RenderRun = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -171,6 +209,10 @@ def run(
         "sweep": ("--sweep", sweep),
         "flow": ("--flow", options.absolute(flow)),
         "fit": ("--fit", fit),
+        "start": ("--start", options.absolute(start)),
+        "end": ("--end", options.absolute(end)),
+        "module": ("--module", module),
+        **poses.given(target, appearance, render_run),
         **endpoint_given(endpoint),
         "seed": ("--seed", seed),
         "device": ("--device", device),
@@ -185,6 +227,7 @@ def run(
         overrides=overrides,
         config_file=config_file,
         preset=preset,
+        backend=backend,
     )
     if dry_run:
         return runner.dry_run(planned)
@@ -222,24 +265,29 @@ def plan(
     overrides: Texts = (),
     config_file: str | None = None,
     preset: str | None = None,
+    backend: str | None = None,
 ) -> Plan:
     """The job of a verb that animates images with a run: sample or transfer."""
-    from i2v_cli import presets, run_folders
+    from i2v_cli import locations, presets, run_folders
     from i2v_cli.jobs import Plan
 
     row = names.choose("family", family, FAMILIES)
     if verb not in row.verbs:
         able = {name: each for name, each in FAMILIES.items() if verb in each.verbs}
         raise names.not_built(f"'i2v {verb} {family}'", [n for n, e in able.items() if e.is_built])
-    target = row.target(verb)
+    if backend and backend not in row.backends:
+        raise names.unknown(f"{family} has no backend '{backend}'", backend, row.backends)
+    target = row.backends[backend] if backend else row.target(verb)
     model = presets.find_class(target.request)
     found = run_folders.find_of_family(run, family) if run else None
     samples_dir = found.path / "samples" if found else Path.cwd() / "samples"
-    default_out = samples_dir / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
+    defaults = {"out_dir": str(samples_dir / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}")}
+    if "data_root" in model.model_fields:
+        defaults["data_root"] = str(locations.data_root())
     image_paths = [path for text in images for path in _images(text)]
     layers = presets.stack(
         model,
-        defaults={"out_dir": str(default_out)},
+        defaults=defaults,
         preset=preset,
         presets_of=verb,
         config_file=config_file,
@@ -258,7 +306,7 @@ def plan(
         run_folders.require_checkpoint(found)
     return Plan(
         verb=verb,
-        title=f"{verb} {family}, run {chosen['run_dir'].name}",
+        title=f"{verb} {family}, {_who(chosen)}",
         target=target,
         request=request,
         inputs=tuple(_inputs(chosen)),
@@ -276,6 +324,11 @@ def outcome(planned: Plan, result: dict[str, object], run: str) -> Outcome:
     )
 
 
+def _who(chosen: dict[str, Any]) -> str:
+    """What makes the videos, for a title."""
+    return f"run {chosen['run_dir'].name}" if "run_dir" in chosen else f"module {chosen['module']}"
+
+
 def _images(text: str) -> list[Path]:
     path = Path(text).expanduser().absolute()
     if not path.is_dir():
@@ -286,11 +339,17 @@ def _images(text: str) -> list[Path]:
     return sorted(found, key=lambda each: natural_key(each.name)) or [path / "*.png"]
 
 
-def _inputs(chosen: dict[str, object]) -> list[Input]:
+def _inputs(chosen: dict[str, Any]) -> list[Input]:
     from i2v_cli.jobs import Input
 
-    paths = [("image", path) for path in chosen["images"]]  # type: ignore[attr-defined]
-    for name, what in (("source", "source video"), ("flow", "flow file")):
-        if chosen.get(name):
+    paths = [("image", path) for path in chosen.get("images", ())]
+    for name, what in (
+        ("source", "source"),
+        ("driving", "driving video"),
+        ("flow", "flow file"),
+        ("start", "start image"),
+        ("end", "end image"),
+    ):
+        if isinstance(chosen.get(name), Path):
             paths.append((what, chosen[name]))
     return [Input(f"{what} '{path.name}'", path) for what, path in paths]

@@ -46,6 +46,22 @@ def run(
             rich_help_panel=STAGES,
         ),
     ] = None,
+    fomm_run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="motion: the fomm that finds its keypoints and renders them",
+            rich_help_panel=STAGES,
+        ),
+    ] = None,
+    keypoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="motion: keypoints that this fomm found before (kept beside the data)",
+            rich_help_panel=STAGES,
+        ),
+    ] = None,
     init_run: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +98,14 @@ def run(
     ] = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0,1,...",
+            help="one process on each of these graphics cards (or cpu,cpu), which share batches",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
     dry_run: options.DryRun = False,
 ) -> Outcome:
     """Train a model family, stage by stage
@@ -92,7 +116,6 @@ def run(
     The run goes to $I2V_RUNS/NAME (./runs when $I2V_RUNS is not set). The same command continues a
     run that was interrupted, and does nothing when it is finished.
     """
-    from i2v_cli import runner
     from i2v_cli.training import Choices, decide
 
     choices = Choices(
@@ -107,12 +130,29 @@ def run(
         is_overwrite=overwrite,
         earlier={"1": stage1_run, "ae": ae_run},
         init_run=init_run,
+        built_on={"fomm_run": fomm_run},
+        keypoints=options.absolute(keypoints),
         max_steps=max_steps,
         seed=seed,
         device=device,
+        devices=devices,
     )
     training = decide(choices)
-    return runner.dry_run(training.plan) if dry_run else carry_out(training)
+    return _dry_run(training, preset) if dry_run else carry_out(training)
+
+
+def _dry_run(training: Training, preset: str | None) -> Outcome:
+    """What would be done, and what that takes."""
+    from dataclasses import replace
+
+    from i2v_cli import estimates, runner
+
+    outcome = runner.dry_run(training.plan)
+    request = training.plan.request.model_dump(mode="json")
+    lines = estimates.lines_for(training.family, request["stage"], request["config"], preset=preset)
+    head = [line for line in outcome.lines if line.startswith("#")]
+    rest = outcome.lines[len(head) :]
+    return replace(outcome, lines=[*head, *lines, *rest])
 
 
 def carry_out(training: Training) -> Outcome:
@@ -120,6 +160,7 @@ def carry_out(training: Training) -> Outcome:
     from contextlib import nullcontext
 
     from i2v_cli import run_folders, runner
+    from i2v_cli.training import is_other_process
 
     found = {"run_dir": str(training.run_dir)}
     lines = [short(training.run_dir)]
@@ -130,11 +171,13 @@ def carry_out(training: Training) -> Outcome:
             notes=[f"the run '{training.run_dir.name}' is already done"],
             next_command=training.next_command,
         )
-    run_folders.refuse_busy(training.run_dir)
+    if not is_other_process():  # the run folder is the first one's
+        run_folders.refuse_busy(training.run_dir)
     if training.existing:
         step = training.existing.step or 0
         console.say(f"continuing the run '{training.run_dir.name}' from step {step}")
-    clear = run_folders.replacing(training.run_dir) if training.is_replacing else nullcontext()
+    is_replacing = training.is_replacing and not is_other_process()
+    clear = run_folders.replacing(training.run_dir) if is_replacing else nullcontext()
     with clear:
         result = runner.carry_out(training.plan)
     return Outcome(result={**result, **found}, lines=lines, next_command=training.next_command)

@@ -1,4 +1,4 @@
-"""Losses, the control of the KL term, and the path between two codes (spec: 3.1, 3.2, 3.5, 4)."""
+"""Losses, and the path between two codes (spec: behavior, 3.1, 3.2, 3.5, 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.behavior.config import KlControlConfig
+from pipelines.nn.whole_batch import capped_mean
 
 
 def kl_divergence(mean: Tensor, log_std: Tensor) -> Tensor:
@@ -19,21 +19,7 @@ def kl_divergence(mean: Tensor, log_std: Tensor) -> Tensor:
 
 def leakage_bonus(error: Tensor, weight: float, bounds: Sequence[float]) -> Tensor:
     """What the net gains from the posture regressor's error, up to each of the bounds."""
-    return weight * torch.stack([error.clamp(max=bound) for bound in bounds]).sum()
-
-
-class KlControl:
-    """The weight of the KL term: it grows while the KL is above a bound, and shrinks below."""
-
-    def __init__(self, config: KlControlConfig) -> None:
-        self.config, self.weight, self._num_updates = config, config.initial, 0
-
-    def update(self, kl: float) -> None:
-        """After a step whose KL was this."""
-        # the published code sets the bound only after its first step
-        bound = self.config.largest_information if self._num_updates > 0 else 0.0
-        self.weight = max(0.0, self.weight - self.config.step * (bound - kl))
-        self._num_updates += 1
+    return weight * torch.stack([capped_mean(error, bound) for bound in bounds]).sum()
 
 
 def linear(step: int, *, start: int, end: int, first: float, last: float) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipelines.cinn.config import AugmentConfig
 from pipelines.clips.colour import NEUTRAL, colour_jitter
 from pipelines.clips.frames import normalise, resize
+from pipelines.nn.whole_batch import uniform_rows
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ def draw_augmentation(
 ) -> AugmentDraws:
     """Draws for a batch, on the generator's device."""
 
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device)
+    def uniform(rows: int, *rest: int) -> Tensor:
+        return uniform_rows((rows, *rest), generator)
 
     flip = uniform(num_clips) < config.horizontal_flip
     margin = config.crop_margin_px

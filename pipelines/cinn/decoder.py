@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.cinn.time_convolutions import FoldedConv, Form, sampling_form, training_form
 from pipelines.nn.norms import group_norm
 from pipelines.nn.spectral_norm import (
     SpectralConv3d,
@@ -69,6 +70,7 @@ class VideoDecoder(nn.Module):
             for i, (width_in, width_out) in enumerate(_WIDTHS)
         )
         self.to_frames = nn.Conv3d(width, 3, 3, padding=1)
+        self._is_channels_last = False
 
     def forward(self, start: Tensor, code: Tensor) -> Tensor:
         """start: B 3 S S in [-1, 1].  code: B Z.  Returns the frames after it, B T 3 S S."""
@@ -77,13 +79,15 @@ class VideoDecoder(nn.Module):
     def fold_for_sampling(self) -> VideoDecoder:
         """Do what does not depend on the input once instead of in every forward.
 
-        The same output; afterwards it can no longer be trained or saved. Returns itself.
+        The same output up to rounding; afterwards it can no longer be trained or saved. What is
+        measured to be faster on a CPU is done there alone. Returns itself.
         """
         fold_spectral_norm(self)
+        self._is_channels_last = self.to_frames.weight.device.type == "cpu"
+        form = sampling_form if self._is_channels_last else training_form
         num_frames = 1
         for block in self.blocks:
-            if block.upsample_time == 2:
-                block.conv1 = RepeatedConv(block.conv1, has_one_frame=num_frames == 1)
+            block.fold_for_sampling(num_frames, form)
             num_frames *= block.upsample_time
         return self
 
@@ -93,6 +97,8 @@ class VideoDecoder(nn.Module):
         Depends on the start frame alone: for many motions of one frame compute it once.
         """
         maps, map_px = [], self._seed_shape[-1]
+        if self._is_channels_last:  # the maps in the blocks' layout
+            start = start.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             map_px *= block.upsample_space
             maps.append(block.spade.maps(start, map_px))
@@ -101,6 +107,10 @@ class VideoDecoder(nn.Module):
     def render(self, maps: Sequence[SpadeMaps], code: Tensor) -> Tensor:
         """maps: of B start frames.  code: B Z.  Returns B T 3 S S in (-1, 1)."""
         x = self.from_code(code).view(-1, *self._seed_shape)
+        if (
+            self._is_channels_last
+        ):  # the layout in which a CPU convolves fastest; every block keeps it
+            x = x.contiguous(memory_format=torch.channels_last_3d)
         for block, block_maps in zip(self.blocks, maps, strict=True):
             x = block(x, block_maps, code)
         x = self.to_frames(F.leaky_relu(x, _SLOPE))
@@ -131,7 +141,7 @@ class DecoderBlock(nn.Module):
         self.spade = Spade(channels_in, hidden=spade_channels)
         self.conv1: nn.Module = _conv(channels_in, middle, spectral=spectral)
         self.adain = AdaIN(middle, code_size=code_size)
-        self.conv2 = _conv(middle, channels_out, spectral=spectral)
+        self.conv2: nn.Module = _conv(middle, channels_out, spectral=spectral)
         self.shortcut: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.shortcut = nn.Sequential(
@@ -144,9 +154,22 @@ class DecoderBlock(nn.Module):
         space, time = self.upsample_space, self.upsample_time
         main = _repeat(self.spade.norm(x), time=1, space=space)
         main = F.leaky_relu(self.spade.modulate(main, maps), _SLOPE, inplace=True)
-        main = _conv_after_repeat(main, self.conv1, time)
+        if time > 2:
+            main = _repeat(main, time=time, space=1)
+        main = _convolved(main, self.conv1, is_repeated=time == 2)
         main = F.leaky_relu(self.adain(main, code), _SLOPE, inplace=True)
-        return self.conv2(main) + _repeat(self.shortcut(x), time=time, space=space)
+        main = _convolved(main, self.conv2)
+        return main + _repeat(self.shortcut(x), time=time, space=space)
+
+    def fold_for_sampling(self, num_frames: int, form: Callable[..., Form]) -> None:
+        """Put the weights of both convolutions into the form in which they are used, once.
+
+        num_frames: of what will come in.  form: training_form or sampling_form.
+        """
+        after, is_repeated = num_frames * self.upsample_time, self.upsample_time == 2
+        first = form(num_frames if is_repeated else after, is_repeated=is_repeated)
+        self.conv1 = FoldedConv(self.conv1, first)
+        self.conv2 = FoldedConv(self.conv2, form(after, is_repeated=False))
 
 
 class Spade(nn.Module):
@@ -189,6 +212,10 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x: B C T H W.  code: B Z."""
         gamma, beta = self.from_code(code).chunk(2, dim=1)
+        if x.is_contiguous(memory_format=torch.channels_last_3d):
+            normalized = F.group_norm(x, x.shape[1], eps=_EPS)
+            gamma, beta = (each[..., None, None, None] for each in (gamma, beta))
+            return torch.addcmul(beta, normalized, gamma)
         # as one batch norm with a channel per clip and channel: scale and shift cost no extra pass
         flat = x.reshape(1, -1, *x.shape[2:])
         flat = F.batch_norm(
@@ -208,52 +235,21 @@ def _repeat(x: Tensor, *, time: int, space: int) -> Tensor:
     """Nearest-neighbour upsampling of B C T H W by whole factors."""
     if time == space == 1:
         return x
-    return F.interpolate(x, scale_factor=(time, space, space), mode="nearest")
+    if not x.is_contiguous(memory_format=torch.channels_last_3d):
+        return F.interpolate(x, scale_factor=(time, space, space), mode="nearest")
+    if space > 1:  # in 2D, where channels-last is fast
+        frames = x.transpose(1, 2).flatten(0, 1)
+        frames = F.interpolate(frames, scale_factor=float(space), mode="nearest")
+        x = frames.unflatten(0, (len(x), -1)).transpose(1, 2)
+    if time > 1:
+        x = x.permute(0, 2, 3, 4, 1).repeat_interleave(time, dim=1).permute(0, 4, 1, 2, 3)
+    return x
 
 
-def _conv_after_repeat(x: Tensor, conv: nn.Module, time: int) -> Tensor:
-    """conv(x with every frame repeated `time` times), without repeating them where time is 2."""
-    if isinstance(conv, RepeatedConv):
+def _convolved(x: Tensor, conv: nn.Module, *, is_repeated: bool = False) -> Tensor:
+    """3 x 3 x 3, padding 1. is_repeated: every frame of x stands for two."""
+    if isinstance(conv, FoldedConv):
         return conv(x)
     assert isinstance(conv, nn.Conv3d)
-    if time != 2:
-        return conv(_repeat(x, time=time, space=1))
-    weight = _even_and_odd(effective_weight(conv), has_one_frame=x.shape[2] == 1)
-    bias = None if conv.bias is None else conv.bias.repeat(2)
-    return _even_and_odd_frames(x, weight, bias)
-
-
-class RepeatedConv(nn.Module):
-    """A convolution of frames that are all there twice, its weights put together once."""
-
-    def __init__(self, conv: nn.Conv3d, *, has_one_frame: bool) -> None:
-        super().__init__()
-        weight = _even_and_odd(conv.weight.detach(), has_one_frame=has_one_frame)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().repeat(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: B C T H W, each frame once.  Returns B C' 2T H W."""
-        return _even_and_odd_frames(x, self.weight, self.bias)
-
-
-def _even_and_odd(weight: Tensor, *, has_one_frame: bool) -> Tensor:
-    """Weights of one convolution that makes even and odd frames side by side as channels.
-
-    Of three taps in time, two always fall on the same frame: their weights are added, and even and
-    odd frames each need two taps. Of a single frame, the other tap of each falls on the padding.
-    """
-    first, middle, last = weight.unbind(2)
-    even, odd = (first, middle + last), (first + middle, last)
-    if has_one_frame:
-        return torch.cat((even[1], odd[0])).unsqueeze(2)
-    return torch.cat((torch.stack(even, dim=2), torch.stack(odd, dim=2)))
-
-
-def _even_and_odd_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    num_frames = x.shape[2]
-    padding = (weight.shape[2] - 1, 1, 1)
-    made_even, made_odd = F.conv3d(x, weight, bias, padding=padding).chunk(2, dim=1)
-    # with two taps and padding on both sides there is one frame too many: the last, the first
-    frames = (made_even[:, :, :num_frames], made_odd[:, :, -num_frames:])
-    return torch.stack(frames, dim=3).flatten(2, 3)
+    form = training_form(x.shape[2], is_repeated=is_repeated)
+    return form.apply(x, form.split(effective_weight(conv)), conv.bias)

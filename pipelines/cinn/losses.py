@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.nn.whole_batch import num_parts
+
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Half of mean max(0, 1 - real) + mean max(0, 1 + fake), for logits of any shape."""
@@ -26,9 +28,8 @@ def gradient_penalty(real_logits: Tensor, real: Tensor, *, differentiable: bool 
     batch is inside the gradient, as published: 1/B^2 of the usual R1 penalty.
     differentiable: whether the penalty itself is to be trained on.
     """
-    (gradient,) = torch.autograd.grad(
-        real_logits.mean(), real, create_graph=differentiable, retain_graph=True
-    )
+    mean = real_logits.mean() / num_parts()  # over the clips of all processes
+    (gradient,) = torch.autograd.grad(mean, real, create_graph=differentiable, retain_graph=True)
     return gradient.flatten(1).square().sum(dim=1).mean()
 
 

@@ -20,6 +20,8 @@ from pipelines.cinn.encoder import sample_code
 from pipelines.cinn.flow import ConditionalFlow
 from pipelines.cinn.networks import AutoencoderNetworks, Stage1Networks
 from pipelines.nn import image_quality
+from pipelines.nn.full_precision import full_precision, widened
+from pipelines.nn.whole_batch import mean_over_parts, normal_rows, num_parts, picked_rows
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(real, fake), both N 3 H W in [-1, 1] -> N distances, as N or N 1 1 1."""
@@ -49,7 +51,8 @@ class Stage1Draws:
     """What is random in a stage-1 step."""
 
     window_start: int  # first frame that the temporal discriminator sees
-    frames: Tensor  # indices into the B*T frames (clip after clip) for the patch discriminator
+    # indices into the B*T frames (clip after clip, of all processes) for the patch discriminator
+    frames: Tensor
     noise: Tensor  # B Z, standard normal, for the motion codes
     perceptual_frames: Tensor | None = None  # indices of the frames to compare; None: all
 
@@ -59,12 +62,12 @@ def draw_stage1(config: Stage1Config, clip: Tensor, generator: torch.Generator) 
 
     The generator's device decides where numbers are drawn; a CPU one gives the same everywhere.
     """
-    batch, num_frames = clip.shape[0], clip.shape[1] - 1
+    batch, num_frames = clip.shape[0] * num_parts(), clip.shape[1] - 1
     where = {"generator": generator, "device": generator.device}
     last_start = max(num_frames - config.temporal_window, 0)
     start = torch.randint(last_start + 1, (), **where)
     frames = torch.randint(batch * num_frames, (config.patch_frames,), **where)
-    noise = torch.randn((batch, config.code_size), **where)
+    noise = normal_rows((clip.shape[0], config.code_size), generator)
     compared = None
     if config.perceptual_frames is not None:
         compared = torch.randint(batch * num_frames, (config.perceptual_frames,), **where)
@@ -103,7 +106,8 @@ def stage1_step(
     real_frames, fake_frames = real.flatten(0, 1), fake.flatten(0, 1)
     log: Log = {}
     if adversarial or log_quality:
-        real_patch, fake_patch = real_frames[draws.frames], fake_frames[draws.frames]
+        real_patch = picked_rows(real_frames, draws.frames)
+        fake_patch = picked_rows(fake_frames, draws.frames)
         log |= _update_temporal(
             networks.temporal_discriminator,
             optimizers.temporal if adversarial else None,
@@ -151,7 +155,7 @@ def _perceptual_distance(
 ) -> Tensor:
     """Mean distance over all frames, N 3 H W, or over the chosen ones."""
     if chosen is not None:
-        real, fake = real[chosen], fake[chosen]
+        real, fake = picked_rows(real, chosen), picked_rows(fake, chosen)
     return perceptual(real, fake).mean()
 
 
@@ -290,7 +294,7 @@ def _last_weight_gradient(
     (weight_gradient,) = torch.autograd.grad(
         images, networks.decoder.last_weight, gradient, retain_graph=True
     )
-    return weight_gradient
+    return mean_over_parts(weight_gradient)
 
 
 def flow_step(
@@ -306,13 +310,13 @@ def flow_step(
     codes: B Z, sampled from the frozen video encoder's posterior.  condition: B E.
     generator: for the reference value (the same loss on Gaussian noise), logged when it is given.
     """
-    residual, log_det = flow(codes, condition)
-    loss, nll, negative_log_det = losses.flow_loss(residual, log_det)
+    with full_precision(codes.device):  # a sum of many logarithms
+        residual, log_det = flow(widened(codes), widened(condition))
+        loss, nll, negative_log_det = losses.flow_loss(residual, log_det)
     _update(optimizer, loss)
     log = {"loss": loss, "nll": nll, "negative_log_det": negative_log_det}
     if generator is not None:
-        noise = torch.randn(codes.shape, generator=generator, device=generator.device)
-        log["nll_of_noise"] = losses.gaussian_nll(noise)
+        log["nll_of_noise"] = losses.gaussian_nll(normal_rows(codes.shape, generator))
     return {name: value.detach() for name, value in log.items()}
 
 

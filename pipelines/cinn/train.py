@@ -49,6 +49,7 @@ from pipelines.clips.published import last_digit, published_clips
 from pipelines.clips.training_data import TrainingData, open_training_data
 from pipelines.events import Work
 from pipelines.features.perceptual import build_perceptual
+from pipelines.nn.whole_batch import mean_over_parts, normal_rows
 from pipelines.training.beginning import begin_or_resume, num_parameters, training_result
 from pipelines.training.checkpoint import TrainState, save_checkpoint
 from pipelines.training.device import prepare_device
@@ -170,7 +171,8 @@ def _train_autoencoder(request: TrainRequest, device: torch.device, work: Work) 
             perceptual=perceptual,
         )
         if training.ends_epoch:  # as published, judged by the last batch of the epoch alone
-            error, factor = float(log["reconstruction"]), config.plateau_factor
+            error = float(mean_over_parts(log["reconstruction"]))
+            factor = config.plateau_factor
             plateau = plateau.after_epoch(error, factor=factor, patience=config.plateau_patience)
             state.scalars = asdict(plateau)
         return log
@@ -214,7 +216,7 @@ def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict
         clip = training.augmented(frames, changes)
         with torch.no_grad():
             mean, log_variance = encoder(clip[:, 1:])
-            noise = torch.randn(mean.shape, generator=state.generators["step"]).to(mean)
+            noise = normal_rows(mean.shape, state.generators["step"]).to(mean)
             code = sample_code(mean, log_variance, noise)
             embedding = condition(embedder, clip[:, 0], endpoint)
         return flow_step(flow, optimizer, code, embedding, generator=state.generators["reference"])

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.clips.rules import Clip
 from pipelines.clips.sampler import Plan, Sampler
+from pipelines.training.processes import own_shard
 
 Item = TypeVar("Item")
 
@@ -118,7 +119,7 @@ def clip_batches(
     first_batch: int,
     reading: Reading = FRAMES,
     flow_source: FlowSource | None = None,
-    shard: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] | None = None,
     workers: int = 1,
 ) -> Generator[ClipBatch]:
     """Endless batches of clips from a batch on, prepared in the background.
@@ -126,17 +127,16 @@ def clip_batches(
     Batch n holds the clips at positions n * batch_size and following. An epoch may end inside a
     batch, so no clip is left out and a data set smaller than a batch works too.
     shard: (number, of how many): one process's equal part of every batch; together they are it.
+    None: that of this process of a training; all of the batch, if it is the only one.
     workers: threads that read; what is read, and in which order, does not depend on it.
     Close the iterator when done with it.
     """
-    number, num_shards = shard
+    number, num_shards = own_shard(batch_size) if shard is None else shard
     if batch_size % num_shards or not 0 <= number < num_shards:
         raise ValueError(f"a batch of {batch_size} has no shard {number} of {num_shards}")
-    size = batch_size // num_shards
 
     def load(batch: int) -> ClipBatch:
-        plan = sampler.plan(batch, batch_size)
-        own = Plan(plan.clips[number * size : (number + 1) * size], plan.num_frames)
+        own = _sharded(sampler.plan(batch, batch_size), number, num_shards)
         return load_batch(videos, own, reading=reading, flow_source=flow_source)
 
     return prefetched(load, first=first_batch, ahead=workers + 1, workers=workers)
@@ -145,10 +145,11 @@ def clip_batches(
 def training_batches(
     videos: FrameSource, sampler: Sampler, *, batch_size: int, first_batch: int
 ) -> Generator[np.ndarray]:
-    """The frames alone of `clip_batches`: uint8 B T H W C."""
+    """The frames alone of `clip_batches`, of this process's shard: uint8 B T H W C."""
+    own_shard(batch_size)  # refused here and not in a thread
 
     def load(batch: int) -> np.ndarray:
-        return load_clips(videos, *sampler.plan(batch, batch_size))
+        return load_clips(videos, *own_part(sampler.plan(batch, batch_size)))
 
     return prefetched(load, first=first_batch)
 
@@ -167,6 +168,19 @@ def prefetched(
         finally:
             for each in waiting:
                 each.cancel()
+
+
+def own_part(plan: Plan) -> Plan:
+    """The clips of a batch that this process of a training takes: all, if it is the only one.
+
+    Raises UserError when they cannot be divided equally.
+    """
+    return _sharded(plan, *own_shard(len(plan.clips)))
+
+
+def _sharded(plan: Plan, number: int, num_shards: int) -> Plan:
+    size = len(plan.clips) // num_shards
+    return Plan(plan.clips[number * size : (number + 1) * size], plan.num_frames)
 
 
 def _stacked(read: Reader, clips: Sequence[Clip], num_frames: int) -> np.ndarray:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipelines.nn.whole_batch import uniform_rows
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 """Factors that change nothing."""
@@ -55,7 +57,7 @@ class ColourDraws:
 def draw_colour(ranges: ColourRanges, num_clips: int, generator: torch.Generator) -> ColourDraws:
     """Draws for a batch, on the generator's device."""
     device = generator.device
-    drawn = torch.rand(num_clips, 9, generator=generator, device=device)
+    drawn = uniform_rows((num_clips, 9), generator)
     limits = (ranges.brightness, ranges.contrast, ranges.saturation, ranges.hue)
     low, high = drawn.new_tensor(limits).unbind(dim=1)
     is_changed = drawn[:, 8:] < ranges.chance

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.nn.whole_batch import uniform_rows
+
 Padding = Literal["reflect", "edge", "constant"]
 Interpolation = Literal["bilinear", "nearest"]
 
@@ -62,7 +64,7 @@ def draw_geometry(
     ranges: GeometryRanges, num_clips: int, *, size_px: int, generator: torch.Generator
 ) -> Geometry:
     """Draws for a batch, on the generator's device (the CPU, or a GPU is waited for later)."""
-    drawn = torch.rand(num_clips, 9, generator=generator, device=generator.device)
+    drawn = uniform_rows((num_clips, 9), generator)
     is_reversed = drawn[:, 0] < ranges.time_flip
     is_flipped = (drawn[:, 1] < ranges.horizontal_flip) & ~is_reversed
     is_moved = drawn[:, 2] < ranges.chance

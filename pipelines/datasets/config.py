@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipelines.engines.config import Engine, Shard
 from pipelines.files import fingerprint
 from pipelines.schema import AbsolutePath, Config
 
@@ -124,6 +125,10 @@ class ExtractRequest(Config):
     max_gb: float = Field(50.0, gt=0, description="prepared frames may take this much space")
     write_images: bool = Field(False, description="also write one folder of PNG files per video")
     jobs: int = Field(default_factory=available_cores, ge=1, le=256, description="processes")
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th video, from number i; a last call without packs all"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of the random split")
     rebuild: bool = Field(
         False, description="prepare again even if done; replaces the old when complete"
@@ -156,7 +161,7 @@ class ExtractRequest(Config):
     def settings(self) -> dict[str, object]:
         """The options that decide what is written, as plain JSON values."""
         elsewhere = {"data_root", "name", "source", "variant", "write_images", "jobs", "rebuild"}
-        return self.model_dump(mode="json", exclude=elsewhere | {"max_gb"})
+        return self.model_dump(mode="json", exclude=elsewhere | {"max_gb", "engine", "shard"})
 
     def variant_name(self) -> str:
         """The folder below prepared/; other options, other name."""

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -24,10 +24,11 @@ from pipelines.datasets.config import ExtractRequest
 from pipelines.datasets.extraction import Part, Piece, Task, extract, is_complete, reject
 from pipelines.datasets.frame_images import FIRST_FRAME, Naming, write_frame_images
 from pipelines.datasets.inventory import Inventory, take_inventory
-from pipelines.datasets.processes import run
+from pipelines.datasets.processes import Ended, spread
 from pipelines.datasets.protocols import OWN, described, resize_rule_of, rule_of
 from pipelines.datasets.splits import assign, group_of
 from pipelines.datasets.storage import size_text
+from pipelines.engines.shards import held_together, own_items
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.files import folder_lock, read_json, write_json, write_text
 from pipelines.io.fitting import FILTER
@@ -69,6 +70,8 @@ def extract_frames(request: ExtractRequest, work: Work) -> dict[str, Any]:
     if done and not request.rebuild:
         _check_may_replace(request, done, plan)
         work.log(f"the files in {raw.name} have changed: preparing {variant_dir.name} again")
+    if request.shard is not None:
+        return _prepare_shard(request, inventory, plan, variant_dir, work)
     _prepare(request, inventory, plan, variant_dir, work)
     return _result(request, variant_dir, work, is_new=True)
 
@@ -90,10 +93,7 @@ def _prepare(
     building.mkdir(parents=True, exist_ok=True)
     with folder_lock(building) as is_ours:
         if not is_ours:
-            raise UserError(
-                f"{variant_dir.name} is being prepared by another process",
-                {"folder": building, "to fix": "wait for it, or give another name, variant=NAME"},
-            )
+            raise _is_taken(variant_dir)
         is_packed = _done(building) == plan
         if not is_packed:
             _begin(building, plan)
@@ -170,10 +170,7 @@ def _pack(request: ExtractRequest, inventory: Inventory, writer: PackWriter, wor
     num_packed, total = len(writer.entries), len(inventory.videos)
     if num_packed:
         work.log(f"going on after {num_packed:,} of {total:,} videos")
-    tasks = [
-        Task(number, video, request, writer.folder / "parts" / f"{number:07d}")
-        for number, video in enumerate(inventory.videos)
-    ]
+    tasks = _tasks(request, inventory, writer.folder)
     meter = _Meter(work, inventory.sizes)
     for task in tasks[:num_packed]:
         meter.finish(task)
@@ -184,13 +181,80 @@ def _pack(request: ExtractRequest, inventory: Inventory, writer: PackWriter, wor
         else:
             to_do.append(task)
     _pack_ready(tasks, writer, inventory)
-    jobs = min(request.jobs, max(1, len(to_do)))
-    with closing(run(extract, to_do, jobs=jobs, on_progress=meter.advance)) as ended:
+    with closing(_extracted(request, to_do, writer.folder, meter)) as ended:
         for news in ended:
             if news.crash:
                 reject(news.task, "unreadable", news.crash)
             meter.finish(news.task)
             _pack_ready(tasks, writer, inventory)
+
+
+def _tasks(request: ExtractRequest, inventory: Inventory, building: Path) -> list[Task]:
+    parts_dir = building / "parts"
+    return [
+        Task(number, video, request, parts_dir / f"{number:07d}")
+        for number, video in enumerate(inventory.videos)
+    ]
+
+
+def _extracted(
+    request: ExtractRequest, tasks: list[Task], building: Path, meter: _Meter
+) -> Generator[Ended[Task], None, None]:
+    """Make the parts of some videos, in any order."""
+    return spread(
+        extract,
+        tasks,
+        engine=request.engine,
+        jobs=min(request.jobs, max(1, len(tasks))),
+        folder=building / "parts",
+        on_progress=meter.advance,
+    )
+
+
+def _prepare_shard(
+    request: ExtractRequest,
+    inventory: Inventory,
+    plan: Mapping[str, object],
+    variant_dir: Path,
+    work: Work,
+) -> dict[str, Any]:
+    """Make the parts of every n-th video; they wait for the call that packs them all."""
+    decided, needed = storage.decide(request, inventory, work)
+    plan = {**plan, "storage": decided.storage}
+    building = variant_dir.with_name(f"{variant_dir.name}.tmp")
+    building.mkdir(parents=True, exist_ok=True)
+
+    def begin(is_alone: bool) -> None:
+        if is_alone:
+            _begin(building, plan)
+            storage.check_space(needed, building)
+        elif read_json(building / "plan.json") != plan:
+            raise _is_taken(variant_dir)
+
+    with held_together(building, begin) as is_ours:
+        if not is_ours:
+            raise _is_taken(variant_dir)
+        own = own_items(_tasks(decided, inventory, building), request.shard)
+        meter = _Meter(work, inventory.sizes)
+        to_do = [task for task in own if not _is_made(task)]
+        with closing(_extracted(decided, to_do, building, meter)) as ended:
+            for news in ended:
+                if news.crash:
+                    reject(news.task, "unreadable", news.crash)
+                meter.finish(news.task)
+    work.progress(TASK, 1, 1, "shard")
+    work.log(f"shard {request.shard}: {len(own):,} of {len(inventory.videos):,} videos are made")
+    return {"shard": request.shard, "num_videos": len(own), "parts_dir": str(building / "parts")}
+
+
+def _is_taken(variant_dir: Path) -> UserError:
+    return UserError(
+        f"{variant_dir.name} is being prepared by another process",
+        {
+            "folder": variant_dir.with_name(f"{variant_dir.name}.tmp"),
+            "to fix": "wait for it, or give another name, variant=NAME",
+        },
+    )
 
 
 def _is_made(task: Task) -> bool:

@@ -19,8 +19,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pipelines.engines.config import Engine
 from pipelines.events import Interrupted, UserError
 
 Task = TypeVar("Task")
@@ -63,6 +65,36 @@ def run(
     for task in tasks:
         functions[0](task, partial(on_progress, task))
         yield Ended(task)
+
+
+def spread(
+    function: Callable[[Task, Progress], None] | Sequence[Callable[[Task, Progress], None]],
+    tasks: Sequence[Task],
+    *,
+    engine: Engine,
+    jobs: int,
+    folder: Path,
+    on_progress: Callable[[Task, float], None],
+    num_gpus: int = 0,
+) -> Generator[Ended[Task], None, None]:
+    """The same as `run` on this machine, on a Ray cluster, or as an array job of SLURM.
+
+    What the function writes must lie in a folder that all machines share. jobs: processes here,
+    members of the array.  folder: for the array's files.  num_gpus: of each process elsewhere.
+    """
+    if engine == "local":
+        yield from run(function, tasks, jobs=jobs, on_progress=on_progress)
+        return
+    from pipelines.engines.spread import run_on_ray, run_on_slurm
+
+    one = function[0] if isinstance(function, Sequence) else function
+    if engine == "ray":
+        ended = run_on_ray(one, tasks, num_gpus=num_gpus)
+    else:
+        ended = run_on_slurm(one, tasks, num_shards=jobs, folder=folder, num_gpus=num_gpus)
+    with contextlib.closing(ended):
+        for task, crash in ended:
+            yield Ended(task, crash)
 
 
 def _in_processes(

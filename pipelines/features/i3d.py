@@ -127,6 +127,9 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C T H W, any range.  Returns B C' T' H' W', sizes divided by stride, rounded up."""
+        if self.kernel == (1, 1, 1):  # a product of matrices; torch's own way is slower
+            weight = self.conv.weight.flatten(1)
+            return F.relu_(F.linear(x.movedim(1, -1), weight, self.conv.bias)).movedim(-1, 1)
         x, padding = _padded(x, self.kernel, self.stride)
         x = F.conv3d(x, self.conv.weight, self.conv.bias, self.stride, padding)
         return F.relu_(x)
@@ -170,13 +173,16 @@ def _max_pool(x: Tensor, kernel: Axes, stride: Axes) -> Tensor:
     """Max pool with zeros around, which change nothing: x is never negative.
 
     First in each frame, then over time: several times faster than torch's own pool of three axes.
+    Behind a frame no zeros are needed: a window that sticks out there sees what is inside.
     """
-    x, (time_padding, *frame_padding) = _padded(x, kernel, stride)
+    time, *frame = (same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True))
     frames = x.transpose(1, 2)  # B T C H W
-    pooled = F.max_pool2d(frames.flatten(0, 1), kernel[1:], stride[1:], frame_padding)
+    pooled = F.max_pool2d(
+        frames.flatten(0, 1), kernel[1:], stride[1:], [front for front, _ in frame], ceil_mode=True
+    )
     x = pooled.unflatten(0, frames.shape[:2]).transpose(1, 2)
     if kernel[0] == 1:
         return x
-    x = F.pad(x, (0, 0, 0, 0, time_padding, time_padding))
+    x = F.pad(x, (0, 0, 0, 0, *time))
     last = x.shape[2] - kernel[0]
     return reduce(torch.maximum, (x[:, :, i : last + i + 1 : stride[0]] for i in range(kernel[0])))

@@ -1,7 +1,8 @@
 """Inception-v3 as the poking system uses it for its FID: torchvision's weights, average pooling.
 
 Not the network of the usual FID: other weights, and its stem averages where the original takes
-maxima. Its numbers compare with each other only.
+maxima. With the torchvision that the system pins, 0.7, the maxima come as well, one after the
+other, so that the last maps are a single place. Its numbers compare with each other only.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ _UNUSED = ("AuxLogits.", "fc.")
 
 
 class AverageInception(nn.Module):
-    """Images to features, frozen."""
+    """Images to features, frozen.
 
-    def __init__(self) -> None:
+    has_maxima: whether a maximum follows each average of the stem, as under torchvision 0.7.
+    """
+
+    def __init__(self, *, has_maxima: bool = False) -> None:
         super().__init__()
+        self.has_maxima = has_maxima
         whole = Inception3(aux_logits=False, init_weights=False)
         names = [name for name in (*_STEM, *_TRUNK) if name]
         self.layers = nn.ModuleDict({name: getattr(whole, name) for name in names})
@@ -49,8 +54,12 @@ class AverageInception(nn.Module):
         mean, std = (x.new_tensor(each).view(1, 3, 1, 1) for each in (_MEAN, _STD))
         x = ((x + 1) / 2 - mean) / std
         for name in (*_STEM, *_TRUNK):
-            x = self.layers[name](x) if name else F.avg_pool2d(x, 3, stride=2)
+            x = self.layers[name](x) if name else self._shrunk(x)
         return x.mean((2, 3))
+
+    def _shrunk(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, 3, stride=2)
+        return F.max_pool2d(x, 3, stride=2) if self.has_maxima else x
 
 
 def average_inception_state(torchvision_state: Mapping[str, Tensor]) -> dict[str, Tensor]:

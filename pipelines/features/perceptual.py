@@ -94,13 +94,16 @@ def _lpips_vgg16(weights_dir: Path | None) -> nn.Module:
     trunk = vgg.vgg16_state(_read(trunk_path))
     state = network.state_dict()
     state |= {f"trunk.{name}": value for name, value in trunk.items()}
-    state |= lpips.lpips_state(_read(_linear_weights_path()))
+    state |= lpips.lpips_state(_read(linear_weights_path()))
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
-def _linear_weights_path() -> Path:
-    """The published linear weights, a file inside the package `lpips`, whose code does not run."""
+def linear_weights_path(trunk: str = "vgg") -> Path:
+    """The published linear weights, a file inside the package `lpips`, whose code does not run.
+
+    trunk: vgg or alex.
+    """
     spec = importlib.util.find_spec("lpips")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
@@ -109,7 +112,7 @@ def _linear_weights_path() -> Path:
             {"to fix": "i2v env create main"},
             EXIT_ENVIRONMENT,
         )
-    return Path(folders[0]) / "weights" / "v0.1" / "vgg.pth"
+    return Path(folders[0]) / "weights" / "v0.1" / f"{trunk}.pth"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

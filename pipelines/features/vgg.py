@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+INPUT_PX = 224
+
 CHANNELS = (64, 128, 256, 512, 512)
 """Channels of the five feature maps."""
 
 _NUM_CONVS = (2, 2, 3, 3, 3)
 # where torchvision's `features` has the convolutions, stage by stage
 _TORCHVISION_INDEX = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+TORCHVISION_INDICES = tuple(index for stage in _TORCHVISION_INDEX for index in stage)
+"""Of the convolutions, in torchvision's `features`."""
 _STAGE_OF_INDEX = {
     index: (stage, conv)
     for stage, indices in enumerate(_TORCHVISION_INDEX)
@@ -47,6 +52,20 @@ class Vgg16(nn.Module):
                 x = F.relu(conv(x))
             maps.append(x)
         return maps
+
+
+def diversity_maps(network: Vgg16, images: Tensor) -> list[Tensor]:
+    """The maps that the published diversity score compares: normalised first, then resized.
+
+    images: N 3 H W, RGB in [-1, 1].  Returns five maps, N C h w.
+    """
+    mean, std = (images.new_tensor(e).view(1, 3, 1, 1) for e in (IMAGENET_MEAN, IMAGENET_STD))
+    normalised = ((images + 1) / 2 - mean) / std
+    size = (INPUT_PX, INPUT_PX)
+    maps: list[Tensor] = network(
+        F.interpolate(normalised, size=size, mode="bilinear", align_corners=False)
+    )
+    return maps
 
 
 def vgg16_key(index: int, leaf: str) -> str:

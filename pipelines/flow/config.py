@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from pipelines.datasets.config import DatasetName, available_cores
+from pipelines.engines.config import Engine, Shard
 from pipelines.flownet2.config import NETWORKS, SIZE_MULTIPLE_PX, Precision
 from pipelines.schema import AbsolutePath, Config
 
@@ -152,6 +153,10 @@ class EstimateRequest(Config):
     precision: Precision = Field("float32", description="of the networks, on a graphics card")
     is_bgr: bool = Field(
         False, description="feed blue-green-red, as the published poke data was made (FlowNet2)"
+    )
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th task, from number i; a last call does the rest"
     )
     rebuild: bool = Field(False, description="estimate again even if done")
 

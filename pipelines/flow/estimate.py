@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.datasets.processes import Progress, run
+from pipelines.datasets.processes import Ended, spread
+from pipelines.engines.shards import held_together, own_items
 from pipelines.events import UserError, Work
 from pipelines.files import folder_lock, read_json, write_json
 from pipelines.flow.checks import total
@@ -54,12 +55,11 @@ def estimate_flow(request: EstimateRequest, work: Work) -> dict[str, Any]:
     plans = {lag: selection.plan(request, lag) for lag in selection.lags}
     folder = folder_of(variant_dir, name)
     folder.mkdir(parents=True, exist_ok=True)
+    if request.shard is not None:
+        return _estimate_shard(request, selection, plans, folder, work)
     with folder_lock(folder) as is_ours:
         if not is_ours:
-            raise UserError(
-                f"the flow '{name}' is being estimated by another process",
-                {"folder": folder, "to fix": "wait for it, or give another name, --name NAME"},
-            )
+            raise _is_taken(folder)
         open_plans = _not_done(request, variant_dir, plans, work)
         if open_plans:
             _estimate(request, selection, open_plans, work)
@@ -134,7 +134,7 @@ def _make(request: EstimateRequest, selection: Selection, lags: Sequence[_Lag], 
     _check_space(lags)
     for each in lags:
         make_files(each.building, each.layout)
-    tasks = []
+    tasks: list[Task] = []
     meter = _Meter(work, num_pairs)
     for task in _tasks(request, selection, lags):
         if is_done(task.building, task.row):
@@ -148,8 +148,7 @@ def _make(request: EstimateRequest, selection: Selection, lags: Sequence[_Lag], 
         if not left[each.lag]:
             _finish(request, selection, each)
     by_lag = {each.lag: each for each in lags}
-    workers = _workers(request, len(tasks))
-    with closing(run(workers, tasks, jobs=len(workers), on_progress=meter.advance)) as ended:
+    with closing(_estimated(request, tasks, lags[0].building, meter)) as ended:
         for news in ended:
             if news.crash:
                 raise _crashed(selection, news.task, news.crash)
@@ -157,6 +156,67 @@ def _make(request: EstimateRequest, selection: Selection, lags: Sequence[_Lag], 
             left[news.task.lag].remove(news.task.row)
             if not left[news.task.lag]:
                 _finish(request, selection, by_lag[news.task.lag])
+
+
+def _estimated(
+    request: EstimateRequest, tasks: list[Task], building: Path, meter: _Meter
+) -> Generator[Ended[Task], None, None]:
+    """Estimate some tasks, in any order, on this machine or on several."""
+    workers = _workers(request, len(tasks))
+    return spread(
+        workers,
+        tasks,
+        engine=request.engine,
+        jobs=len(workers),
+        folder=building / "videos",
+        on_progress=meter.advance,
+        num_gpus=int(workers[0].device.startswith("cuda")),
+    )
+
+
+def _estimate_shard(
+    request: EstimateRequest, selection: Selection, plans: Plans, folder: Path, work: Work
+) -> dict[str, Any]:
+    """Estimate every n-th task; what it writes waits for the call that finishes the lags."""
+    lags: list[_Lag] = []
+
+    def begin(is_alone: bool) -> None:
+        open_plans = _not_done(request, selection.packed.dir, plans, work)
+        for lag, plan in open_plans.items():
+            building = flow_dir(selection.packed.dir, request.folder_name(), lag)
+            path = building.with_name(f"{building.name}.tmp") / "plan.json"
+            if not is_alone and not (path.exists() and read_json(path) == plan):
+                raise _is_taken(folder)
+            lags.append(_begin(request, selection, lag, plan))
+            if is_alone:
+                make_files(lags[-1].building, lags[-1].layout)
+
+    with held_together(folder, begin) as is_ours:
+        if not is_ours:
+            raise _is_taken(folder)
+        own = own_items(list(_tasks(request, selection, lags)), request.shard)
+        meter = _Meter(work, sum(task.place.count for task in own))
+        tasks = [task for task in own if not is_done(task.building, task.row)]
+        if tasks:
+            with closing(_estimated(request, tasks, lags[0].building, meter)) as ended:
+                for news in ended:
+                    if news.crash:
+                        raise _crashed(selection, news.task, news.crash)
+                    meter.finish(news.task)
+    work.log(f"shard {request.shard}: {len(own):,} videos are estimated")
+    return {
+        "shard": request.shard,
+        "num_videos": len(own),
+        "flow_dir": str(folder),
+        "variant": selection.packed.dir.name,
+    }
+
+
+def _is_taken(folder: Path) -> UserError:
+    return UserError(
+        f"the flow '{folder.name}' is being estimated by another process",
+        {"folder": folder, "to fix": "wait for it, or give another name, --name NAME"},
+    )
 
 
 def _begin(request: EstimateRequest, selection: Selection, lag: int, plan: dict[str, Any]) -> _Lag:
@@ -220,7 +280,7 @@ def _tasks(request: EstimateRequest, selection: Selection, lags: Sequence[_Lag])
                 )
 
 
-def _workers(request: EstimateRequest, num_tasks: int) -> list[Callable[[Task, Progress], None]]:
+def _workers(request: EstimateRequest, num_tasks: int) -> list[Worker]:
     """One for each process, spread over the devices; no more than there are videos."""
     on_processor = request.estimator in ("dis", "files")
     devices = ["cpu"] if on_processor else _devices(request.devices)

@@ -119,6 +119,16 @@ def antialias_kernel(scale: float) -> Tensor:
     return kernel / kernel.sum()
 
 
+def in_full(tensor: Tensor) -> Tensor:
+    """In float32 at least: positions need more digits than half precision has."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Within this block nothing is computed in half precision on the tensor's device."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Positions of pixels, H W 2 as (x, y); the corner pixels are at -1 and 1.
 

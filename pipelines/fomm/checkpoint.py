@@ -1,13 +1,24 @@
-"""Published names of weights -> ours (spec: completion, B.7). Pure functions on state dicts."""
+"""Published names of weights -> ours (spec: completion, B.7): pure functions on state dicts.
+
+`import_published` makes run folders of whole published models with them.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from pipelines.events import Work
+from pipelines.fomm import published
+from pipelines.fomm.config import FamilyConfig
+from pipelines.fomm.networks import build
 from pipelines.nn.spectral_norm import spectral_key
+from pipelines.training.config import ImportRequest
+from pipelines.training.published import ImportedRun, check_fit, read_checkpoint, write_run
 
 _Rules = Sequence[tuple[str, str]]
 _HOURGLASS: _Rules = (
@@ -27,6 +38,36 @@ _DISCRIMINATOR: _Rules = (
     (r"down_blocks\.(\d+)\.norm\.", r"norms.\1."),
     (r"^((?:by_scale\.)?\d+)\.conv\.", r"\1.final."),
 )
+
+
+def import_published(request: ImportRequest, work: Work) -> dict[str, Any]:
+    """Make a run folder of a published checkpoint; its discriminator comes along if it is there."""
+    path = published.find_file(request.path)
+    content = read_checkpoint(path, trust=request.trust_checkpoint)
+    found = published.networks_in(content, path)
+    config = FamilyConfig.model_validate(published.settings_of(found, path))
+    states = {
+        "keypoint_detector": keypoint_state(found["kp_detector"]),
+        "generator": generator_state(found["generator"]),
+    }
+    if "discriminator" in found:
+        scales = config.model.discriminator.scales
+        states["discriminator"] = discriminator_state(found["discriminator"], scales)
+    else:
+        work.log("the file has no discriminator: a training from here begins it anew")
+    with torch.device("meta"):
+        networks = vars(build(config.model))
+    for name, state in states.items():
+        check_fit(networks[name], state, path)
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "stage": "1",
+        "run_dir": str(request.run_dir),
+        "imported_from": str(request.path),
+    }
+    write_run(request.run_dir, ImportedRun("fomm", "1", settings, states, [path]))
+    work.artifact(request.run_dir, "run")
+    return {"run": str(request.run_dir), "family": "fomm", "stage": "1", "files": [str(path)]}
 
 
 def keypoint_key(key: str) -> str | None:

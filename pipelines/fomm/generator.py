@@ -17,6 +17,8 @@ from pipelines.fomm.blocks import (
     SameBlock,
     UpBlock,
     coordinate_grid,
+    full_precision,
+    in_full,
 )
 from pipelines.fomm.config import DenseMotionConfig, GeneratorConfig
 from pipelines.fomm.keypoints import Keypoints, gaussian_maps, inverse_2x2
@@ -76,12 +78,14 @@ class DenseMotionNetwork(nn.Module):
         size = small.shape[2:]
         heat = gaussian_maps(driving.value, *size) - gaussian_maps(source.value, *size)
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], dim=1)  # background first
-        motions = sparse_motions(source, driving, *size)
+        with full_precision(small):
+            motions = sparse_motions(source, driving, *size)
         moved = self._moved(small, motions)
         features = self.hourglass(torch.cat([heat[:, :, None], moved], dim=2).flatten(1, 2))
-        mask = self.mask(features).softmax(dim=1)
+        mask = in_full(self.mask(features)).softmax(dim=1)
         occlusion = None if self.occlusion is None else self.occlusion(features).sigmoid()
-        deformation = torch.einsum("bkhw,bkhwc->bhwc", mask, motions)
+        with full_precision(small):
+            deformation = torch.einsum("bkhw,bkhwc->bhwc", mask, motions)
         return DenseMotion(deformation, mask, occlusion, moved)
 
     def _moved(self, image: Tensor, motions: Tensor) -> Tensor:

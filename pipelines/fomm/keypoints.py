@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipelines.fomm.blocks import AntiAliasDownsample, Hourglass, coordinate_grid
+from pipelines.fomm.blocks import (
+    AntiAliasDownsample,
+    Hourglass,
+    coordinate_grid,
+    full_precision,
+    in_full,
+)
 from pipelines.fomm.config import KeypointConfig
 
 VARIANCE = 0.01
@@ -63,16 +69,17 @@ class KeypointDetector(nn.Module):
 
     def locate(self, features: Tensor) -> Keypoints:
         """From the hourglass's output, B F h w, to keypoints: means over a soft map of each."""
-        logits = self.heatmap(features)
-        heat = (logits.flatten(2) / self.temperature).softmax(dim=2).view_as(logits)
-        grid = coordinate_grid(logits.shape[2], logits.shape[3], like=heat)
-        value = torch.einsum("bkhw,hwc->bkc", heat, grid)
-        if self.jacobian is None:
-            return Keypoints(value, None)
-        maps = self.jacobian(features)
-        maps = maps.view(len(maps), -1, 4, *logits.shape[2:])
-        maps = maps.expand(-1, heat.shape[1], -1, -1, -1)
-        jacobian = torch.einsum("bkhw,bkjhw->bkj", heat, maps)
+        logits = in_full(self.heatmap(features))
+        maps = None if self.jacobian is None else in_full(self.jacobian(features))
+        with full_precision(logits):
+            heat = (logits.flatten(2) / self.temperature).softmax(dim=2).view_as(logits)
+            grid = coordinate_grid(logits.shape[2], logits.shape[3], like=heat)
+            value = torch.einsum("bkhw,hwc->bkc", heat, grid)
+            if maps is None:
+                return Keypoints(value, None)
+            maps = maps.view(len(maps), -1, 4, *logits.shape[2:])
+            maps = maps.expand(-1, heat.shape[1], -1, -1, -1)
+            jacobian = torch.einsum("bkhw,bkjhw->bkj", heat, maps)
         return Keypoints(value, jacobian.unflatten(2, (2, 2)))
 
 

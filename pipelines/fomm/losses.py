@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pipelines.fomm.blocks import coordinate_grid
 from pipelines.fomm.config import TransformConfig
 from pipelines.fomm.keypoints import Keypoints, inverse_2x2
+from pipelines.nn.whole_batch import normal_rows
 
 Judged = Mapping[float, tuple[Sequence[Tensor], Tensor]]
 
@@ -31,6 +32,11 @@ class Transform:
     control: Tensor
     points: int
     align_corners: bool
+
+    def to(self, device: torch.device) -> Transform:
+        """The same on another device."""
+        theta, control = self.theta.to(device), self.control.to(device)
+        return Transform(theta, control, self.points, self.align_corners)
 
     def warp(self, coordinates: Tensor) -> Tensor:
         """coordinates: B N 2; returns where they go."""
@@ -68,8 +74,8 @@ def draw_transform(
 ) -> Transform:
     """A random warp for each item of a batch."""
     device = generator.device
-    noise = torch.randn((batch, 2, 3), generator=generator, device=device)
-    control = torch.randn((batch, 1, config.points_tps**2), generator=generator, device=device)
+    noise = normal_rows((batch, 2, 3), generator)
+    control = normal_rows((batch, 1, config.points_tps**2), generator)
     return Transform(
         torch.eye(2, 3, device=device) + config.sigma_affine * noise,
         config.sigma_tps * control,

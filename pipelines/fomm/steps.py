@@ -1,4 +1,4 @@
-"""What one training step computes (spec: completion, C): a generator pass, a discriminator pass.
+"""One training step (spec: completion, C): a generator pass, a discriminator pass, and updates.
 
 source and driving are two frames of one clip, B C H W in [0, 1]; all networks are in training mode.
 """
@@ -7,15 +7,70 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pipelines.fomm import losses
+from pipelines.fomm.blocks import full_precision
 from pipelines.fomm.config import LossConfig
 from pipelines.fomm.discriminator import ImagePyramid, MultiScaleDiscriminator
 from pipelines.fomm.generator import Generated
 from pipelines.fomm.keypoints import Keypoints
 from pipelines.fomm.losses import Transform
 from pipelines.fomm.networks import Networks
+
+Log = dict[str, Tensor]
+"""Scalars by name."""
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    """One for each network."""
+
+    keypoint_detector: torch.optim.Optimizer
+    generator: torch.optim.Optimizer
+    discriminator: torch.optim.Optimizer
+
+
+def fomm_step(
+    networks: Networks,
+    optimizers: Optimizers,
+    source: Tensor,
+    driving: Tensor,
+    *,
+    config: LossConfig,
+    pyramid: ImagePyramid,
+    transform: Transform,
+    perceptual: nn.Module | None,
+) -> Log:
+    """One update of generator and keypoint detector, then one of the discriminators."""
+    # its weights get no gradient here, which would be thrown away
+    networks.discriminator.requires_grad_(False)
+    made = generator_pass(
+        networks,
+        source,
+        driving,
+        config=config,
+        pyramid=pyramid,
+        transform=transform,
+        perceptual=perceptual,
+    )
+    loss = torch.stack(list(made.terms.values())).sum()
+    for optimizer in (optimizers.generator, optimizers.keypoint_detector):
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizers.generator.step()
+    optimizers.keypoint_detector.step()
+    networks.discriminator.requires_grad_(True)
+    log = {"loss": loss, **made.terms}
+    if config.generator_gan > 0:
+        optimizers.discriminator.zero_grad(set_to_none=True)
+        log["discriminator_gan"] = discriminator_pass(
+            networks.discriminator, driving, made, config=config, pyramid=pyramid
+        )
+        log["discriminator_gan"].backward()
+        optimizers.discriminator.step()
+    return log
 
 
 @dataclass(frozen=True)
@@ -64,7 +119,8 @@ def generator_pass(
         )
     frame = transform.frame(driving)
     again = detector(frame)
-    value, jacobian = losses.equivariance(driving_keypoints, again, transform)
+    with full_precision(driving):
+        value, jacobian = losses.equivariance(driving_keypoints, again, transform)
     terms["equivariance_value"] = config.equivariance_value * value
     if jacobian is not None:
         terms["equivariance_jacobian"] = config.equivariance_jacobian * jacobian

@@ -46,5 +46,15 @@ def generator_part(fake_logits: Tensor) -> Tensor:
     return _cross_entropy(fake_logits, 1.0)
 
 
+def hinge_parts(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Hinge losses of a discriminator: on real, on generated."""
+    return (1 - real_logits).relu().mean(), (1 + fake_logits).relu().mean()
+
+
+def hinge_generator_part(fake_logits: Tensor) -> Tensor:
+    """Hinge loss that the generator minimises against one discriminator."""
+    return -fake_logits.mean()
+
+
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))

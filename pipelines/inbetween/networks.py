@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.inbetween.config import GROUP_FRAMES, LAYERS_PER_GROUP, NUM_FRAMES, NetworkConfig
+from pipelines.inbetween.config import GROUP_FRAMES, NUM_FRAMES, NetworkConfig
 
 _SLOPE = 0.2
 _BATCH_NORM_EPS = 1e-3
 _LAYER_NORM_EPS = 1e-12
-_SIZE_OVER_LATENT = 8
+_FIRST_NOISE, _FIRST_GATE = 0.1, -2.0
 
 
 class ImageEncoder(nn.Module):
@@ -48,6 +48,20 @@ class LatentLayer(nn.Module):
         self.fusion = nn.Conv1d(width, 3 * width, 3, padding=1)
         self.conv1 = nn.Conv3d(width, width, 3, padding=1)
         self.conv2 = nn.Conv3d(width, width, 3, padding=1)
+        if not config.is_midnet:
+            self._start_in_time()
+
+    def _start_in_time(self) -> None:
+        """First weights with which a training finds out about time.
+
+        Evenly drawn gates let nothing of z through and say more of the noise than of when it is;
+        here most of z passes, and frames differ from the first step on.
+        """
+        assert self.fusion.bias is not None
+        with torch.no_grad():
+            nn.init.normal_(self.noise.bias)
+            self.noise.weight.mul_(_FIRST_NOISE)
+            self.fusion.bias[: 2 * self.fusion.in_channels] = _FIRST_GATE
 
     def forward(self, z: Tensor, start: Tensor, end: Tensor, noise: Tensor) -> Tensor:
         """z: B L T h w.  start, end: B L h w.  noise: B N.  Returns the next z."""
@@ -66,10 +80,11 @@ class LatentVideo(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.layers_per_group = config.layers_per_group
         self.layers = nn.ModuleList(
             LatentLayer(config, num_frames=num_frames)
             for num_frames in GROUP_FRAMES
-            for _ in range(LAYERS_PER_GROUP)
+            for _ in range(config.layers_per_group)
         )
 
     def forward(self, start: Tensor, end: Tensor, noise: Tensor) -> Tensor:
@@ -81,7 +96,7 @@ class LatentVideo(nn.Module):
         """The latent after each layer."""
         z = torch.stack([start, end], dim=2)
         for i, layer in enumerate(self.layers):
-            if i % LAYERS_PER_GROUP == 0:
+            if i % self.layers_per_group == 0:
                 z = z.repeat_interleave(2, dim=2)
             z = layer(z, start, end, noise)
             yield z

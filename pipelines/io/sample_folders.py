@@ -26,10 +26,11 @@ _SAMPLE_MARK = re.compile(r"^(?P<scene>.+)[-_.](?:s|sample[-_]?)(?P<sample>\d+)$
 
 @dataclass(frozen=True)
 class SampleVideo:
-    """One video: a file, or a folder of frames.
+    """One video: a file, a folder of frames, or (index) one of many in a file or prepared folder.
 
     scene: videos of one scene start from the same image (a real clip, its reconstruction, samples).
     sample: index among the scene's samples.  group: kind of content, such as a texture's name.
+    facts: all that meta.json says of it, such as pokes.
     """
 
     path: Path
@@ -38,6 +39,8 @@ class SampleVideo:
     group: str | None = None
     gif: Path | None = None
     start: Path | None = None
+    index: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def _listed_videos(path: Path, meta: Mapping[str, Any]) -> list[SampleVideo]:
                     group=str(entry["group"]) if entry.get("group") else None,
                     gif=_inside(path, entry["gif"]) if entry.get("gif") else None,
                     start=_inside(path, entry["start"]) if entry.get("start") else None,
+                    facts=entry,
                 )
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,25 +1,27 @@
-"""`i2v eval`: any set of metrics over one folder of videos, in one pass."""
+"""`i2v eval`: any set of metrics over one source of videos, in one pass."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from pipelines.events import EXIT_USAGE, UserError, Work
-from pipelines.features.embedded import PooledFrames, UnitMaps
 from pipelines.io.sample_folders import SampleFolder, SampleVideo
-from pipelines.metrics import diversity, frechet_embedded, record
-from pipelines.metrics.config import EvalRequest
+from pipelines.metrics import pose, record, self_test, shards
+from pipelines.metrics.compare import differences
+from pipelines.metrics.config import EvalRequest, MetricProtocol
+from pipelines.metrics.frechet_set import FrechetMetric
+from pipelines.metrics.one_pass import Known, OnePass, load_extractors
+from pipelines.metrics.real_cache import RealCache
 from pipelines.metrics.result import MetricResult
-from pipelines.metrics.scenes import Clip, Conditions, Extractor, Metric, Scene
+from pipelines.metrics.scenes import Clip, Conditions, Extractor, Metric, Resources, Scene
 from pipelines.metrics.sources import (
     Decoder,
     PlannedScene,
@@ -31,43 +33,49 @@ from pipelines.metrics.sources import (
 )
 from pipelines.training.device import prepare_device
 
-EXTRACTORS: Mapping[str, Callable[[torch.device], Extractor]] = {
-    frechet_embedded.FEATURES: PooledFrames,
-    diversity.FEATURES: UnitMaps,
-}
-
 _CPU = torch.device("cpu")
 
 
 def evaluate(request: EvalRequest, work: Work) -> dict[str, Any]:
-    """Measure a folder of videos; write metrics.json; return a table and the numbers."""
-    metrics = {name: load_metric(name) for name in request.metrics}
-    sources = open_sources(request)
-    scenes = _needed(plan_scenes(sources), metrics)
-    _check_needs(scenes, sources, metrics)
-    _announce(sources, scenes, work)
-    extractors = load_extractors(
-        metrics.values(), prepare_device(request.device, threads=request.threads)
-    )
-    decoder = Decoder(request, sources)
-    for scene in _decoded(scenes, decoder, sources, work):
-        _show(scene, metrics.values(), extractors)
-    frames, height, width, _ = decoder.shape
-    conditions = Conditions(frames, (width, height), _settings(request, sources))
-    results = collect(metrics.values(), conditions, extractors)
-    for text in dict.fromkeys(text for each in results for text in each.warnings):
-        work.warning(text)
-    found = record.evaluation(
-        request.label or sources.generated.path.name,
-        results,
-        source=sources.generated.path,
-        real=sources.real.path if sources.real else None,
-    )
-    if request.out_path:
-        record.save(request.out_path, found)
-        work.artifact(request.out_path, "metrics")
-    path = str(request.out_path) if request.out_path else None
-    return {**record.table(results), "metrics_path": path, **found}
+    """Measure a source of videos; write metrics.json; return a table and the numbers."""
+    if request.metrics == ("pose",):
+        return pose.evaluate_run(request, work)
+    if request.self_test:
+        return self_test.run(request, work)
+    if request.merge:
+        return _finished(request, _merged(request), work)
+    assert request.source is not None
+    resources = resources_of(request)
+    measured = _measure(request, request.source, resources, work)
+    if request.shard:
+        return _kept_shard(request, measured, work)
+    if request.compare is None:
+        return _finished(request, measured, work)
+    # what was computed of the real videos is used again
+    again = _measure(request, request.compare, resources, work, first=measured)
+    return _compared(request, measured, again, work)
+
+
+@dataclass
+class Measured:
+    """A source after the pass. metrics: by the name they were asked for."""
+
+    label: str
+    source: Path
+    real: Path | None
+    metrics: dict[str, Metric]
+    one_pass: OnePass
+    conditions: Conditions
+
+    def results(self) -> list[MetricResult]:
+        """All numbers; each under the name and with the protocol that was asked for."""
+        found = []
+        for name, metric in self.metrics.items():
+            for each in metric.results(self.conditions, self.one_pass.extractors):
+                protocol = name.partition("/")[2]
+                shown = f"{each.metric}/{protocol}" if protocol else each.metric
+                found.append(replace(each, metric=shown))
+        return found
 
 
 def measure(
@@ -82,66 +90,160 @@ def measure(
     settings: what else the numbers depend on, for their protocols.
     """
     metrics = [load_metric(name) for name in names]
-    extractors = load_extractors(metrics, device)
+    one_pass = OnePass(metrics, load_extractors(metrics, device), device)
     shape: tuple[int, ...] = ()
     for scene in scenes:
-        _show(scene, metrics, extractors)
+        one_pass.add(scene)
         shape = next(each.frames.shape for each in (scene.real, *scene.samples) if each)
     frames, height, width, _ = shape
-    return collect(metrics, Conditions(frames, (width, height), settings or {}), extractors)
+    return one_pass.results(Conditions(frames, (width, height), settings or {}))
 
 
-def load_metric(name: str) -> Metric:
+def load_metric(name: str, protocol: MetricProtocol | None = None) -> Metric:
     """A fresh metric: `build()` of the module that has its name."""
     module = f"pipelines.metrics.{name.replace('-', '_')}"
     if re.fullmatch(r"[a-z][a-z0-9-]*", name) and importlib.util.find_spec(module):
         build = getattr(importlib.import_module(module), "build", None)
         if build is not None:
-            metric: Metric = build()
+            metric: Metric = build() if protocol is None else build(protocol)
             return metric
     raise UserError(
         f"no metric '{name}'", {"to fix": "list them with: i2v eval --help"}, EXIT_USAGE
     )
 
 
-def load_extractors(metrics: Iterable[Metric], device: torch.device) -> dict[str, Extractor]:
-    """The feature networks that the metrics need, each once."""
-    names = dict.fromkeys(name for each in metrics for name in each.extractors)
-    return {name: EXTRACTORS[name](device) for name in names}
+def load_metrics(request: EvalRequest) -> dict[str, Metric]:
+    """The metrics of a request, by the name they were asked for."""
+    return {
+        name: load_metric(name.partition("/")[0], request.protocols.get(name))
+        for name in request.metrics
+    }
 
 
-def collect(
-    metrics: Iterable[Metric], conditions: Conditions, extractors: Mapping[str, Extractor]
-) -> list[MetricResult]:
-    """All numbers of all metrics."""
-    return [found for each in metrics for found in each.results(conditions, extractors)]
+def resources_of(request: EvalRequest) -> Resources:
+    """What feature networks are made from."""
+    return Resources(
+        prepare_device(request.device, threads=request.threads),
+        request.weights_root,
+        request.weights,
+        request.generated_weights,
+        request.tensorflow_python,
+        request.cache_dir,
+    )
 
 
-def _show(scene: Scene, metrics: Iterable[Metric], extractors: Mapping[str, Extractor]) -> None:
-    """Compute each feature of each clip once, then let every metric look."""
-    real = _with_features(scene.real, extractors) if scene.real else None
-    samples = tuple(_with_features(each, extractors) for each in scene.samples)
-    scene = replace(scene, real=real, samples=samples)
-    for metric in metrics:
-        metric.add(scene)
+def _measure(
+    request: EvalRequest,
+    source: Path,
+    resources: Resources,
+    work: Work,
+    *,
+    first: Measured | None = None,
+) -> Measured:
+    """Everything up to the numbers. first: a measurement with the same real videos."""
+    metrics = load_metrics(request)
+    sources = open_sources(request, source)
+    number, total = request.shard_numbers
+    scenes = _needed(plan_scenes(sources), metrics)
+    _check_needs(scenes, sources, metrics)
+    scenes = scenes[number - 1 :: total]
+    _announce(sources, scenes, work)
+    chosen = list(metrics.values())
+    extractors = (
+        first.one_pass.extractors if first is not None else load_extractors(chosen, resources)
+    )
+    known, shapes, cache = _known_real(request, scenes, sources, chosen, extractors, first)
+    one_pass = OnePass(
+        chosen, extractors, resources.device,
+        known=known, has_baselines=request.baselines, seed=request.seed,
+    )  # fmt: skip
+    decoder = Decoder(request, sources)
+    for scene in _decoded(scenes, decoder, sources, work, with_real=one_pass.needs_real_frames):
+        one_pass.add(scene)
+    one_pass.finish()
+    for each in shapes:
+        decoder.hold_to(sources.real.path if sources.real else source, each)
+    if cache is not None:
+        cache.keep(one_pass.sides, extractors, ",".join(map(str, decoder.shape)))
+    frames, height, width, _ = decoder.shape
+    conditions = Conditions(frames, (width, height), _settings(request, sources, decoder))
+    label = request.label or sources.generated.path.name
+    real = sources.real.path if sources.real else None
+    return Measured(label, sources.generated.path, real, metrics, one_pass, conditions)
 
 
-def _with_features(clip: Clip, extractors: Mapping[str, Extractor]) -> Clip:
-    features = {name: extract(clip.frames) for name, extract in extractors.items()}
-    for name, values in features.items():
-        if not all(_is_finite(each) for each in (values if isinstance(values, list) else [values])):
-            raise UserError(
-                f"the features of '{clip.name}' are not finite",
-                {
-                    "features": f"{name} ({extractors[name].name})",
-                    "to fix": "look at the video; if it is sound, try --device cpu",
-                },
-            )
-    return replace(clip, features=features)
+def _known_real(
+    request: EvalRequest,
+    scenes: Sequence[PlannedScene],
+    sources: Sources,
+    metrics: Sequence[Metric],
+    extractors: Mapping[str, Extractor],
+    first: Measured | None,
+) -> tuple[Known, set[tuple[int, ...]], RealCache | None]:
+    """Features of the real videos that need not be computed, and their videos' shapes."""
+    distances: list[FrechetMetric] = [each for each in metrics if isinstance(each, FrechetMetric)]
+    real = {each.name: each.real for each in scenes if each.real is not None}
+    if not distances or not real or sources.made is not None or request.cache_dir is None:
+        return {}, set(), None
+    keys = ("num_frames", "size_px", "skip_start_frame", "seed")
+    settings = {key: getattr(request, key) for key in keys}
+    cache = RealCache(request.cache_dir, real, settings)
+    known, shapes = cache.find(distances, extractors, has_baselines=request.baselines)
+    return known, {tuple(map(int, each.split(","))) for each in shapes}, cache
 
 
-def _is_finite(values: np.ndarray | Tensor) -> bool:
-    return bool(torch.isfinite(torch.as_tensor(values)).all())
+def _finished(request: EvalRequest, measured: Measured, work: Work) -> dict[str, Any]:
+    """The numbers: said, written, returned."""
+    results = measured.results()
+    if request.generated_weights:
+        work.warning("feature networks have made-up weights: their numbers mean nothing")
+    for text in dict.fromkeys(text for each in results for text in each.warnings):
+        work.warning(text)
+    found = record.evaluation(
+        measured.label, results, source=measured.source, real=measured.real, seed=request.seed
+    )
+    if request.out_path:
+        record.save(request.out_path, found)
+        work.artifact(request.out_path, "metrics")
+    path = str(request.out_path) if request.out_path else None
+    return {**record.table(results), "metrics_path": path, **found}
+
+
+def _kept_shard(request: EvalRequest, measured: Measured, work: Work) -> dict[str, Any]:
+    """What a shard found, written for `merge`."""
+    assert request.out_path is not None
+    number, total = request.shard_numbers
+    folder = request.out_path.parent
+    path = folder / f"{request.out_path.stem}-shard-{number}-of-{total}.npz"
+    shards.save(path, measured, request)
+    work.artifact(path, "shard")
+    rest = [f"{request.out_path.stem}-shard-{each}-of-{total}.npz" for each in range(1, total + 1)]
+    return {"shard": str(path), "merge": [str(folder / each) for each in rest]}
+
+
+def _merged(request: EvalRequest) -> Measured:
+    """What all shards found, as if it had been measured at once."""
+    parts = shards.load(request.merge)
+    metrics = load_metrics(parts.request)
+    one_pass = OnePass(
+        list(metrics.values()), parts.extractors, _CPU, known=parts.sides, seed=request.seed
+    )
+    one_pass.finish()
+    for name, metric in metrics.items():
+        metric.restore([states[name] for states in parts.states])
+    label = request.label or parts.label
+    return Measured(label, parts.source, parts.real, metrics, one_pass, parts.conditions)
+
+
+def _compared(
+    request: EvalRequest, first: Measured, second: Measured, work: Work
+) -> dict[str, Any]:
+    """Both sources beside each other, with what chance explains of the difference."""
+    for each in (first, second):
+        _finished(request.model_copy(update={"label": each.label}), each, work)
+    found = differences(first, second)
+    path = str(request.out_path) if request.out_path else None
+    return {**found, "metrics_path": path}
 
 
 def _needed(scenes: list[PlannedScene], metrics: Mapping[str, Metric]) -> list[PlannedScene]:
@@ -181,8 +283,15 @@ def _announce(sources: Sources, scenes: list[PlannedScene], work: Work) -> None:
 
 
 def _decoded(
-    scenes: Sequence[PlannedScene], decoder: Decoder, sources: Sources, work: Work
+    scenes: Sequence[PlannedScene],
+    decoder: Decoder,
+    sources: Sources,
+    work: Work,
+    *,
+    with_real: bool,
 ) -> Iterator[Scene]:
+    if not with_real:
+        scenes = [replace(each, real=None) for each in scenes if each.samples]
     total = sum(len(each.samples) + (each.real is not None) for each in scenes)
     done = 0
     for planned in scenes:
@@ -203,10 +312,17 @@ def _decode(planned: PlannedScene, decoder: Decoder, sources: Sources) -> Scene:
     return Scene(planned.name, real, samples, planned.group)
 
 
-def _settings(request: EvalRequest, sources: Sources) -> dict[str, str | float | bool]:
+def _settings(
+    request: EvalRequest, sources: Sources, decoder: Decoder
+) -> dict[str, str | float | bool]:
     settings: dict[str, str | float | bool] = {
         "decoded from": _listed({_format(each) for each in sources.generated.videos})
     }
+    if decoder.fps is not None:
+        settings["frames per second"] = round(decoder.fps, 3)
+    for name in ("seed", "checkpoint"):
+        if sources.generated.meta.get(name) is not None:
+            settings[f"generated with {name}"] = str(sources.generated.meta[name])
     if request.size_px:
         settings["resized to"] = f"{request.size_px} px, bicubic, aspect not kept"
     skips = request.skip_start_frame
@@ -216,6 +332,8 @@ def _settings(request: EvalRequest, sources: Sources) -> dict[str, str | float |
 
 
 def _format(video: SampleVideo) -> str:
+    if video.index is not None:
+        return "arrays" if video.path.is_file() else "frames in memory"
     return video.path.suffix.lower().lstrip(".") if video.path.is_file() else "images"
 
 

@@ -11,17 +11,23 @@ from pipelines import files
 from pipelines.events import UserError
 from pipelines.metrics.result import MetricResult
 
-COLUMNS = ("metric", "value", "reference", "unit", "protocol")
+COLUMNS = ("metric", "value", "95 % interval", "reference", "unit", "protocol")
 
 
 def evaluation(
-    label: str, results: Sequence[MetricResult], *, source: Path, real: Path | None = None
+    label: str,
+    results: Sequence[MetricResult],
+    *,
+    source: Path,
+    real: Path | None = None,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """What metrics.json says of a measurement: where the videos are, when, and the numbers."""
     return {
         "label": label,
         "source": str(source),
         "real": str(real) if real else None,
+        "seed": seed,
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "results": [each.to_json() for each in results],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import math
 import platform
@@ -11,6 +12,10 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
+FEW_VIDEOS = 256
+"""Below, a distance between sets says little."""
+_NORMAL_95 = 1.96
+
 Better = Literal["higher", "lower", "near reference"]
 
 
@@ -19,7 +24,7 @@ class Protocol:
     """Everything that must be equal before two numbers may be compared.
 
     num_videos: videos measured.  num_reference: real videos they were measured against, 0 for none.
-    num_frames: frames per video.  size_px: (width, height) of the frames as measured.
+    num_frames: frames per video.  size_px: (width, height) of the frames as measured, 0 of poses.
     extractor, extractor_sha256: the feature network and the hash of its weights, if there is one.
     settings: what the metric itself leaves open, such as the data range.
     """
@@ -39,7 +44,9 @@ class Protocol:
         )
         parts = [
             f"{_count(self.num_videos, 'video')}{against}",
-            f"{self.num_frames} frames of {width} x {height} px",
+            f"{self.num_frames} frames of {width} x {height} px"
+            if width
+            else f"{self.num_frames} poses each",
         ]
         if self.extractor:
             parts.append(f"{self.extractor} ({(self.extractor_sha256 or 'no hash')[:8]})")
@@ -53,6 +60,7 @@ class MetricResult:
 
     better: whether a higher or a lower value is better, or one near the reference.
     standard_error: of the mean over videos, where the value is one.
+    interval: 95 %, how far chance in the choice of videos goes; None with too few of them.
     references: the same number for something known, such as the real videos themselves.
     details: further numbers, such as the value before clipping.
     """
@@ -63,6 +71,7 @@ class MetricResult:
     better: Better
     protocol: Protocol
     standard_error: float | None = None
+    interval: tuple[float, float] | None = None
     references: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -72,12 +81,10 @@ class MetricResult:
         return {**asdict(self), "protocol_text": str(self.protocol), "versions": versions()}
 
     def row(self) -> list[str]:
-        """Text for a table: metric, value, references, unit, protocol."""
+        """Text for a table: metric, value, interval, references, unit, protocol."""
         references = "; ".join(f"{name} {short(value)}" for name, value in self.references.items())
-        value = short(self.value)
-        if self.standard_error is not None:
-            value += f" ± {short(self.standard_error)}"
-        return [self.metric, value, references, self.unit, str(self.protocol)]
+        between = " to ".join(short(end) for end in self.interval) if self.interval else ""
+        return [self.metric, short(self.value), between, references, self.unit, str(self.protocol)]
 
 
 def short(value: float) -> str:
@@ -86,6 +93,15 @@ def short(value: float) -> str:
         return f"{value:.3e}"
     decimals = 4 if abs(value) < 1 else 3 if abs(value) < 10 else 2
     return f"{value:.{decimals}f}"
+
+
+def interval_around(
+    value: float, standard_error: float | None, *, low: float = -math.inf
+) -> tuple[float, float] | None:
+    """The 95 % interval of a value that scatters normally; not below `low`."""
+    if standard_error is None or not math.isfinite(standard_error):
+        return None
+    return max(value - _NORMAL_95 * standard_error, low), value + _NORMAL_95 * standard_error
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -100,8 +116,9 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 def versions() -> dict[str, str]:
     """Versions of the interpreter and of the libraries that compute."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "numpy"):
-        found[name] = importlib.metadata.version(name)
+    for name in ("torch", "torchvision", "numpy", "lpips"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 

@@ -7,8 +7,9 @@ Shapes: T time, H W height and width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,12 +27,15 @@ class Clip:
     """A decoded video. frames: uint8 T H W 3, RGB.  features: by name of the extractor.
 
     start: uint8 H W 3, the image before the first frame, where that is known.
+    facts: what meta.json says of this video, such as its pokes.
     """
 
     name: str
     frames: Frames
     features: Mapping[str, Any] = field(default_factory=dict)
     start: Frames | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    is_real: bool = False
 
 
 def unit_range(frames: Frames) -> Tensor:
@@ -86,18 +90,39 @@ class Extractor(Protocol):
     name: str
     sha256: str
 
-    def __call__(self, frames: Frames) -> Any:
-        """frames: uint8 T H W 3.  Returns the features of the clip."""
+    def __call__(self, clips: Sequence[Clip]) -> list[Any]:
+        """The features of each clip; how many are computed at once is the extractor's affair."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What feature networks are made from.
+
+    weights_root: a folder for each download.  weights: places of the user's own, by name.
+    is_generated: made-up weights of a seed instead, with which numbers mean nothing.
+    tensorflow_python: the interpreter that has TensorFlow.  cache_dir: for files made on the way.
+    """
+
+    device: torch.device
+    weights_root: Path | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    is_generated: bool = False
+    tensorflow_python: Path | None = None
+    cache_dir: Path | None = None
+
+
+MakeExtractor = Callable[[Resources], Extractor]
 
 
 class Metric(Protocol):
     """See the head of this file.
 
-    extractors: names of the features that clips must carry.  needs_real: real videos must be there.
+    extractors: how to make those whose features clips must carry, by the name in Clip.features;
+    metrics that use the same name share one.  needs_real: real videos must be there.
     needs_pairs: each video must have a real one of its own.  needs_samples: at least two per scene.
     """
 
-    extractors: tuple[str, ...]
+    extractors: Mapping[str, MakeExtractor]
     needs_real: bool
     needs_pairs: bool
     needs_samples: bool
@@ -109,3 +134,9 @@ class Metric(Protocol):
         self, conditions: Conditions, extractors: Mapping[str, Extractor]
     ) -> list[result.MetricResult]:
         """The numbers, after the last scene."""
+
+    def state(self) -> Any:
+        """What was kept, as JSON: lists, dicts, texts and numbers."""
+
+    def restore(self, states: Sequence[Any]) -> None:
+        """Take over what several others kept, each of other scenes."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from pipelines import files
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError
-from pipelines.io.images import read_image
+from pipelines.io.images import fit_image, read_image
+from pipelines.io.packed import PackedVideos
 from pipelines.io.sample_folders import (
     SampleFolder,
     SampleVideo,
@@ -18,9 +23,11 @@ from pipelines.io.sample_folders import (
     read_sample_folder,
     sample_folders,
 )
-from pipelines.io.video import read_video
+from pipelines.io.video import probe, read_video
 from pipelines.metrics.config import EvalRequest
+from pipelines.metrics.run_source import MadeVideos
 from pipelines.metrics.scenes import Clip, Frames
+from pipelines.metrics.stored_arrays import array_folder, array_frames
 
 _TRAILING_NUMBER = re.compile(r"[-_.]\d+$")
 
@@ -37,25 +44,81 @@ class PlannedScene:
 
 @dataclass(frozen=True)
 class Sources:
-    """The folders of an evaluation."""
+    """The folders of an evaluation. made: makes the videos of a run that has none."""
 
     generated: SampleFolder
     real: SampleFolder | None
+    made: MadeVideos | None = None
 
 
-def open_sources(request: EvalRequest) -> Sources:
-    """The folders that a request names.
+def open_sources(request: EvalRequest, source: Path) -> Sources:
+    """The folders that a request names; source: its own, or the one to compare with.
 
-    A run folder stands for its only set of generated videos; the real ones are then its only folder
-    of kind `real`, unless the request names another.
+    A run folder stands for its only set of generated videos, and without one for videos made from
+    its evaluation list. The real ones are its only folder of kind `real`, unless the request names
+    another.
     """
-    generated = _generated_folder(request.source)
+    is_run = (source / "run.json").is_file()
+    if is_run and not [each for each in sample_folders(source) if each.kind != "real"]:
+        made = MadeVideos(request, source)
+        generated, real = made.folders()
+        return Sources(generated, _real_folder(request) or real, made)
+    generated = array_folder(source, "fake") or _generated_folder(source)
     if request.real is not None:
-        return Sources(generated, read_sample_folder(request.real))
+        return Sources(generated, _real_folder(request))
+    if beside := array_folder(source, "real"):
+        return Sources(generated, beside)
     samples_dir = generated.path.parent
-    beside = sample_folders(samples_dir.parent) if samples_dir.name == "samples" else []
-    real = [each for each in beside if each.kind == "real" and each.path != generated.path]
-    return Sources(generated, real[0] if len(real) == 1 else None)
+    others = sample_folders(samples_dir.parent) if samples_dir.name == "samples" else []
+    found = [each for each in others if each.kind == "real" and each.path != generated.path]
+    return Sources(generated, found[0] if len(found) == 1 else None)
+
+
+def _real_folder(request: EvalRequest) -> SampleFolder | None:
+    if request.real is None:
+        return None
+    if (request.real / "index.json").is_file():
+        return _prepared_folder(request.real, request.real_split)
+    return array_folder(request.real, "real") or read_sample_folder(request.real)
+
+
+def _prepared_folder(variant_dir: Path, split: str) -> SampleFolder:
+    packed = _packed(variant_dir)
+    rows = packed.select(split, ("*",), 2)
+    if not rows:
+        raise UserError(
+            f"no videos of the split '{split}' in the prepared frames",
+            {"looked in": variant_dir, "to fix": "give real_split=train, val or test"},
+            EXIT_NO_DATA,
+        )
+    videos = tuple(
+        SampleVideo(variant_dir, files.safe_name(packed.rows[row].id), index=row) for row in rows
+    )
+    return SampleFolder(variant_dir, "real", videos)
+
+
+@lru_cache(maxsize=4)
+def _packed(variant_dir: Path) -> PackedVideos:
+    return PackedVideos(variant_dir)
+
+
+def content_digest(video: SampleVideo) -> str:
+    """A hash of what a video shows, whatever its name and place."""
+    found = hashlib.sha256()
+    if video.index is not None:
+        frames = (
+            array_frames(video.path, video.index)
+            if video.path.is_file()
+            else _packed(video.path).stored_frames(video.index)
+        )
+        found.update(repr(frames.shape).encode())
+        found.update(np.ascontiguousarray(frames).tobytes())
+    elif video.path.is_file():
+        return files.sha256(video.path)
+    else:
+        for path in frame_paths(video.path):
+            found.update(bytes.fromhex(files.sha256(path)))
+    return found.hexdigest()
 
 
 def plan_scenes(sources: Sources) -> list[PlannedScene]:
@@ -120,6 +183,16 @@ class Decoder:
         self._first: tuple[Path, tuple[int, ...]] | None = None
 
     @property
+    def fps(self) -> float | None:
+        """Frames per second of the generated videos, where something says so."""
+        told = self._sources.generated.meta.get("fps")
+        if told is not None:
+            return float(told)
+        first = self._sources.generated.videos[0]
+        is_video = first.index is None and first.path.is_file()
+        return probe(first.path).fps if is_video else None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """T H W 3 of all clips; known after the first."""
         assert self._first is not None
@@ -132,22 +205,44 @@ class Decoder:
         """
         skip = self._skips[id(folder)]
         length = self._request.num_frames
-        frames = self._read(video.path, None if length is None else length + skip)
+        frames = self._frames_of(video, None if length is None else length + skip)
         start = frames[0] if skip else self._start_image(video)
         frames = frames[skip:]
         if len(frames) < max(2, length or 0):
             raise UserError(
-                f"video '{video.path.name}' has too few frames ({len(frames)})",
+                f"video '{name_of(video)}' has too few frames ({len(frames)})",
                 {
                     "file": video.path,
                     "needs": length or 2,
                     "to fix": "remove it, or lower num_frames",
                 },
             )
-        self._hold_to_one_shape(video.path, frames)
+        self.hold_to(video.path, frames.shape)
         if start is not None and start.shape != frames.shape[1:]:
             start = None
-        return Clip(video.path.name, frames, start=start)
+        return Clip(name_of(video), frames, start=start, facts=video.facts)
+
+    def _frames_of(self, video: SampleVideo, max_frames: int | None) -> Frames:
+        if video.index is None:
+            return self._read(video.path, max_frames)
+        if self._sources.made is not None and video.path == self._sources.made.run_dir:
+            frames = self._sources.made.frames(video.index)[:max_frames]
+        elif video.path.is_file():
+            frames = array_frames(video.path, video.index)[:max_frames]
+        else:
+            packed = _packed(video.path)
+            count = packed.rows[video.index].num_frames
+            frames = packed.frames(video.index, 0, min(count, max_frames or count))
+        if frames.shape[-1] == 1:
+            frames = np.repeat(frames, 3, axis=-1)
+        return self._resized(frames)
+
+    def _resized(self, frames: Frames) -> Frames:
+        size_px = self._request.size_px
+        if size_px is None or frames.shape[1:3] == (size_px, size_px):
+            return frames
+        images = [fit_image(Image.fromarray(each), size_px, fit="squash") for each in frames]
+        return np.stack([np.asarray(each) for each in images])
 
     def _read(self, path: Path, max_frames: int | None) -> Frames:
         size_px = self._request.size_px
@@ -162,6 +257,8 @@ class Decoder:
         return np.stack(images)
 
     def _start_image(self, video: SampleVideo) -> Frames | None:
+        if self._sources.made is not None and video.path == self._sources.made.run_dir:
+            return self._resized(self._sources.made.start(video.index or 0)[None])[0]
         if video.start is None or not video.start.is_file():
             return None
         return np.array(read_image(video.start, size_px=self._request.size_px))
@@ -171,35 +268,35 @@ class Decoder:
             return int(folder.includes_start_frame)
         return int(self._request.skip_start_frame)
 
-    def _hold_to_one_shape(self, path: Path, frames: Frames) -> None:
+    def hold_to(self, path: Path, new: tuple[int, ...]) -> None:
+        """UserError unless videos of this shape, T H W 3, go with those that were decoded."""
         if self._first is None:
-            self._first = (path, frames.shape)
+            self._first = (path, new)
         first_path, shape = self._first
-        if frames.shape == shape:
+        if new == shape:
             return
-        is_length = frames.shape[1:] == shape[1:]
+        is_length = new[1:] == shape[1:]
         raise UserError(
             f"videos differ in {'length' if is_length else 'size'}",
             {
                 str(first_path): _shape_text(shape),
-                str(path): _shape_text(frames.shape),
-                "to fix": f"give num_frames={min(len(frames), shape[0])}"
+                str(path): _shape_text(new),
+                "to fix": f"give num_frames={min(new[0], shape[0])}"
                 if is_length
-                else f"give size_px={min(*frames.shape[1:3], *shape[1:3])} to resize all",
+                else f"give size_px={min(*new[1:3], *shape[1:3])} to resize all",
             },
         )
+
+
+def name_of(video: SampleVideo) -> str:
+    """What to call a video in messages."""
+    return video.path.name if video.index is None else f"{video.path.name}[{video.index}]"
 
 
 def _generated_folder(path: Path) -> SampleFolder:
     if not (path / "run.json").is_file():
         return read_sample_folder(path)
     folders = [each for each in sample_folders(path) if each.kind != "real"]
-    if not folders:
-        raise UserError(
-            f"run '{path.name}' has no samples yet",
-            {"looked in": path / "samples", "run first": f"i2v sample FAMILY --run {path}"},
-            EXIT_NO_DATA,
-        )
     if len(folders) > 1:
         raise UserError(
             f"run '{path.name}' has {len(folders)} sets of videos",

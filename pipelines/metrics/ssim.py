@@ -11,26 +11,41 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.events import UserError
-from pipelines.metrics.paired import PairedMean
+from pipelines.metrics.config import PairedProtocol
+from pipelines.metrics.paired import (
+    BatchMean,
+    Figure,
+    PairedMean,
+    frame_by_frame,
+    measured_range,
+)
 
 WINDOW_PX, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
 
 
-def build() -> PairedMean:
-    """Data range 1, one value per frame (mean over channels and places), then the mean."""
-    return PairedMean(
-        "ssim",
-        frame_ssim,
-        unit="",
-        better="higher",
-        settings={"data range": 1, "window": "Gaussian 11 px, sigma 1.5, valid"},
-    )
+def build(protocol: PairedProtocol | None = None) -> PairedMean | BatchMean:
+    """Without a protocol: data range 1, one value per frame (mean over channels and places)."""
+    protocol = protocol or PairedProtocol()
+    settings: dict[str, str | float | bool] = {
+        "data range": 1 if protocol.data_range == "1" else "measured",
+        "window": "Gaussian 11 px, sigma 1.5, valid",
+    }
+    figure = Figure("ssim", "", "higher", settings)
+    if protocol.mean_over == "batches":
+        settings["per"] = f"batch of {protocol.batch_size} videos"
+        return BatchMean(figure, batch_ssim, batch_size=protocol.batch_size)
+    return PairedMean(figure, frame_by_frame(frame_ssim), protocol=protocol)
 
 
 def frame_ssim(real: Tensor, fake: Tensor) -> Tensor:
     """real, fake: N C H W in [0, 1].  Returns N values in [-1, 1], 1 for equal frames."""
     return ssim_map(real, fake).mean((1, 2, 3))
+
+
+def batch_ssim(real: Tensor, fake: Tensor) -> Tensor:
+    """One value for all images, N C H W; the data range is what they span."""
+    return ssim_map(real, fake, data_range=measured_range(real, fake)).mean()
 
 
 def ssim_map(real: Tensor, fake: Tensor, *, data_range: float | Tensor = 1.0) -> Tensor:

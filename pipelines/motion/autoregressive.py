@@ -61,21 +61,28 @@ def complete(
     num_frames: int,
     *,
     is_as_published: bool = False,
+    backward_model: AutoregressiveMotion | None = None,
+    fade_frames: int = 0,
 ) -> Completion:
     """Run from both ends, B D each, and join.
 
+    backward_model: what runs from the last frame; None: the same model, as published, although it
+    has learnt what comes after a frame, not what came before it.
+    fade_frames: over which the runs are mixed around the place where they are joined.
     is_as_published: the published join takes as many frames from the end of the backward run as
     from the start of the forward one, and leaves zeros where that leaves a gap.
     """
     forward = model.free_run(first, num_frames)
-    backward = model.free_run(last, num_frames).flip(1)
+    backward = (backward_model or model).free_run(last, num_frames).flip(1)
     error = (forward - backward).square().mean(-1)
     index = error.argmin(dim=1)
     frame = torch.arange(num_frames, device=first.device)
-    is_forward = (frame < index[:, None])[..., None]
     if is_as_published:
+        is_forward = (frame < index[:, None])[..., None]
         is_backward = (frame >= num_frames - index[:, None])[..., None]
         joined = torch.where(is_backward, backward, torch.where(is_forward, forward, 0.0))
     else:
-        joined = torch.where(is_forward, forward, backward)
+        # 1 from the joint on; with a fade, a ramp whose middle is just before the joint
+        share = (frame - index[:, None] + 0.5) / max(fade_frames, 1e-6) + 0.5
+        joined = torch.lerp(forward, backward, share.clamp(0, 1)[..., None])
     return Completion(with_ends(joined, first, last), index, error)

@@ -29,9 +29,12 @@ class NormConv2d(nn.Module):
         self.magnitude = nn.Parameter(_row_norms(self.direction.detach()))
         self.gain = nn.Parameter(torch.ones(channels_out))
         self.shift = nn.Parameter(torch.zeros(channels_out))
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the plain convolution that does the same."""
+        if self._kept is not None:
+            return self._kept
         scale = self.gain * self.magnitude / _row_norms(self.direction)
         return self.direction * scale[:, None, None, None], self.gain * self.bias + self.shift
 
@@ -39,6 +42,19 @@ class NormConv2d(nn.Module):
         """x: B C H W."""
         weight, bias = self.folded()
         return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+    def keep_folded(self) -> None:
+        """Fold once and for all: for a network that learns no more and stays on its device."""
+        self._kept = None
+        with torch.no_grad():
+            self._kept = self.folded()
+
+
+def fold_for_inference(network: nn.Module) -> None:
+    """Fold every NormConv2d of a network that learns no more, in place."""
+    for module in network.modules():
+        if isinstance(module, NormConv2d):
+            module.keep_folded()
 
 
 class L2NormConv2d(nn.Module):

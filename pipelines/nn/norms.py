@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pipelines.nn.full_precision import widened
+from pipelines.nn.whole_batch import channel_statistics, num_parts
+
 _STD_EPS = 1e-6
 
 
@@ -52,10 +55,15 @@ class ActNorm(nn.Module):
     @torch.no_grad()
     def _initialize_once(self, x: Tensor) -> None:
         if not bool(self.initialized):
-            values = x.transpose(0, 1).flatten(1)
-            self.loc.copy_(-values.mean(dim=1))
-            if values.shape[1] > 1:  # one value has no spread: keep the scale at 1
-                self.scale.copy_(1.0 / (values.std(dim=1) + _STD_EPS))
+            values = widened(x).transpose(0, 1).flatten(1)
+            if num_parts() == 1:
+                mean, std, count = values.mean(dim=1), values.std(dim=1), values.shape[1]
+            else:
+                mean, spread, count = channel_statistics(values)
+                std = (spread / max(count - 1, 1)).sqrt()
+            self.loc.copy_(-mean)
+            if count > 1:  # one value has no spread: keep the scale at 1
+                self.scale.copy_(1.0 / (std + _STD_EPS))
             self.initialized.fill_(1)
         self._is_ready = True
 

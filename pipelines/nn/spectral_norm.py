@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.full_precision import full_precision
+
 _EPS = 1e-12
 _PUBLISHED = {"weight_orig": "weight", "weight_u": "norm.left", "weight_v": "norm.right"}
 
@@ -35,11 +37,12 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight over its largest singular value; the vectors take no gradient."""
-        if self.training:
-            self.iterate(weight)
-        # clones: a later forward may move the vectors before the gradient is taken
-        left, right = self.left.clone(), self.right.clone()
-        return weight / torch.dot(left, torch.mv(weight.flatten(1), right))
+        with full_precision(weight.device):
+            if self.training:
+                self.iterate(weight)
+            # clones: a later forward may move the vectors before the gradient is taken
+            left, right = self.left.clone(), self.right.clone()
+            return weight / torch.dot(left, torch.mv(weight.flatten(1), right))
 
 
 class SpectralConv2d(nn.Conv2d):

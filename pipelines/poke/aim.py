@@ -30,6 +30,10 @@ class Aim:
         """How far, in pixels."""
         return math.hypot(self.dx, self.dy)
 
+    def facts(self) -> dict[str, float]:
+        """As meta.json tells it."""
+        return {"column": self.column, "row": self.row, "dx": self.dx, "dy": self.dy}
+
     def turned(self, angle: float) -> Aim:
         """The same poke in another direction. angle: radians, clockwise on the screen."""
         dx, dy = self.dx, self.dy

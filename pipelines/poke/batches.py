@@ -19,6 +19,7 @@ from pipelines.clips.colour import (
 )
 from pipelines.clips.frames import from_bytes, normalise
 from pipelines.clips.geometry import GeometryRanges, draw_geometry, move_flow, move_frames
+from pipelines.nn.whole_batch import uniform_rows
 from pipelines.poke import pokes
 from pipelines.poke.config import AugmentConfig, FamilyConfig, PokeConfig
 from pipelines.poke.steps import Batch
@@ -44,7 +45,7 @@ def training_batch(
     flow = flow.nan_to_num(0.0)
     settings = config.poke
     ground = _poke_ground(flow, foreground, settings, arrays.get("reach"))
-    uniform = torch.rand((len(frames), settings.max_pokes + 3), generator=drawing)
+    uniform = uniform_rows((len(frames), settings.max_pokes + 3), drawing)
     poke = draw_pokes(flow, settings, uniform, foreground=ground)
     is_still = arrays["is_still"]
     if bool(is_still.any()):

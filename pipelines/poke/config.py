@@ -146,14 +146,16 @@ class AugmentConfig(Config):
 class PerceptualConfig(Config):
     """The network that the perceptual loss looks through."""
 
-    backbone: Literal["vgg19", "efficientnet-lite0"] = Field(
-        "vgg19", description="vgg19: as published (downloaded); the other ships in a package"
+    backbone: Literal["vgg19", "efficientnet-lite0", "pixels"] = Field(
+        "vgg19",
+        description="vgg19: as published (downloaded); efficientnet-lite0 ships in a package; "
+        "pixels: no network, their mean absolute difference",
     )
     frames: int | None = Field(
         None, ge=1, description="moved frames it compares per step; all, as published"
     )
     pixel_weight: float = Field(
-        1.0, ge=0, description="of the pixels in the distance of efficientnet-lite0"
+        1.0, ge=0, description="of the pixels in the distance; vgg19 has its own"
     )
 
 

@@ -1,35 +1,28 @@
-"""The distance between images that the poke family is trained with, by its backbone."""
+"""The distance between images that the poke family is trained with."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from pipelines.events import EXIT_NO_DATA, UserError
-from pipelines.features.perceptual import EmbeddedPerceptual
-from pipelines.features.vgg19 import Vgg19Loss, vgg19_state
+from pipelines.features import image_loss
 from pipelines.poke.config import PerceptualConfig
 
-_VGG19_FILE = "vgg19-dcbb9e9d.pth"
-_PIXEL_STD = 0.226  # mean of the ImageNet channels', so that pixels count as they do for VGG-19
+_MEAN_STD = 0.226  # of the ImageNet channels, so that pixels count as they do for VGG-19
 
 
-class EmbeddedImageLoss(nn.Module):
-    """Embedded perceptual distance plus the mean absolute difference of normalised pixels."""
+class PixelLoss(nn.Module):
+    """Mean absolute difference of normalised pixels: the first of VGG-19's six terms, alone."""
 
-    def __init__(self, *, pixel_weight: float) -> None:
+    def __init__(self, *, weight: float) -> None:
         super().__init__()
-        self.maps = EmbeddedPerceptual()
-        self.pixel_weight = pixel_weight
-        self.requires_grad_(False)
+        self.weight = weight
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """real, fake: N 3 S S in [-1, 1].  Returns N distances; no gradient to `real`."""
-        pixels = (real.detach() - fake).abs().flatten(1).mean(1) / (2 * _PIXEL_STD)
-        return self.maps(real.detach(), fake) + self.pixel_weight * pixels
+        distance = (real.detach() - fake).abs().flatten(1).mean(1) / (2 * _MEAN_STD)
+        return self.weight * distance
 
 
 def build_image_loss(config: PerceptualConfig, *, weights_dir: Path) -> nn.Module:
@@ -37,28 +30,8 @@ def build_image_loss(config: PerceptualConfig, *, weights_dir: Path) -> nn.Modul
 
     Raises UserError when the weights are not there.
     """
-    if config.backbone == "efficientnet-lite0":
-        return EmbeddedImageLoss(pixel_weight=config.pixel_weight)
-    path = weights_dir / _VGG19_FILE
-    if not path.is_file():
-        raise UserError(
-            "no weights for the perceptual backbone 'vgg19'",
-            {
-                "looked for": path,
-                "run first": "i2v download weights/vgg19",
-                "or set": "perceptual.backbone=efficientnet-lite0, which needs no download",
-            },
-            EXIT_NO_DATA,
-        )
-    network = Vgg19Loss()
-    try:
-        network.load_state_dict(
-            vgg19_state(torch.load(path, map_location="cpu", weights_only=True))
-        )
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"weights file '{path.name}' cannot be read",
-            {"file": path, "reason": reason, "to fix": "download it again"},
-        ) from error
-    return network.eval()
+    if config.backbone == "pixels":
+        return PixelLoss(weight=config.pixel_weight)
+    return image_loss.build_image_loss(
+        config.backbone, pixel_weight=config.pixel_weight, weights_dir=weights_dir
+    )

@@ -18,7 +18,7 @@ from pipelines.poke.inference import to_bytes
 from pipelines.poke.networks import PokeModel, poke_strengths
 from pipelines.poke.validation import HeldOut, evaluating
 
-_NUM_CLIPS = 6
+_NUM_CLIPS = 8
 _DEFAULT_FPS = 8.0
 
 
@@ -37,10 +37,9 @@ def write_answers(run_dir: Path, model: PokeModel, held_out: HeldOut, work: Work
     rows = [videos.rows[clip.row] for clip in chosen]
     scenes = scene_names([row.id for row in rows])
     fps = (rows[0].fps or _DEFAULT_FPS) / config.clips.frame_step
-    starts = [
-        with_arrows(clip[0], [aim_of(poke.cpu().numpy())])
-        for clip, poke in zip(real, batch.poke, strict=True)
-    ]
+    aims = [aim_of(poke.cpu().numpy()) for poke in batch.poke]
+    starts = [with_arrows(clip[0], [aim]) for clip, aim in zip(real, aims, strict=True)]
+    arrives = config.flow_lag // config.clips.frame_step
     with sample_writer(run_dir / "samples" / "real", kind="real", fps=fps) as writer:
         for scene, clip in zip(scenes, real, strict=True):
             writer.add(scene, clip[1:], start=clip[0])
@@ -48,8 +47,9 @@ def write_answers(run_dir: Path, model: PokeModel, held_out: HeldOut, work: Work
     folder = run_dir / "samples" / "answer"
     with sample_writer(folder, kind="sample", fps=fps) as writer:
         sheet: list[tuple[str, np.ndarray]] = []
-        for scene, clip, start, answer in zip(scenes, real, starts, made, strict=True):
-            writer.add(scene, answer, start=clip[0])
+        for scene, clip, start, aim, answer in zip(scenes, real, starts, aims, made, strict=True):
+            facts = {"pokes": [aim.facts()], "arrives": arrives}
+            writer.add(scene, answer, start=clip[0], facts=facts)
             sheet += [(f"{scene} real", clip), ("poked", np.concatenate([start[None], answer]))]
         writer.add_grid([list(real[:, 1:]), list(made)], sheet)
         writer.finish({"about": "top row real, below the answers to the same pokes"})

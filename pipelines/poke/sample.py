@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipelines.events import Work
 from pipelines.files import sha256
@@ -28,6 +29,7 @@ from pipelines.poke.arrows import with_arrows
 from pipelines.poke.build import build_model
 from pipelines.poke.config import FamilyConfig, Poke, SampleRequest
 from pipelines.poke.inference import (
+    answer,
     answer_video,
     from_bytes,
     prepare_published,
@@ -46,7 +48,11 @@ _DRAWN_LENGTH = 1 / 8  # of a poke that nothing is known of, as part of the imag
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trained model, ready to answer. checkpoint: where its weights are from, with SHA-256."""
+    """A trained model, ready to answer: `answer` at once, `frames` one by one.
+
+    A poke in the user's image becomes an Aim by `aim.aimed(poke, image_size=..., target=placement)`
+    and the image by `picture`. checkpoint: where its weights are from, with SHA-256.
+    """
 
     run: Run
     config: FamilyConfig
@@ -74,11 +80,26 @@ class Sampler:
 
     def answer(self, picture: np.ndarray, aims: Sequence[Aim], num_frames: int) -> np.ndarray:
         """The video after the pokes, all at once: uint8 T S S 3. picture: uint8 S S 3."""
-        patch_px = self.config.poke.patch_px
-        poke = aims_map(aims, size_px=self.size_px, patch_px=patch_px).to(self.device)
-        start = from_bytes(picture)[None].to(self.device)
+        start, poke = self._asked(picture, aims)
         schedule = self.config.model.schedule
         return to_bytes(answer_video(self.model, start, poke, num_frames, schedule=schedule)[0])
+
+    def frames(
+        self, picture: np.ndarray, aims: Sequence[Aim], num_frames: int
+    ) -> Iterator[np.ndarray]:
+        """The same video, each frame uint8 S S 3 as soon as it is made.
+
+        Equal to `answer` but for the rounding of the last grey level.
+        """
+        start, poke = self._asked(picture, aims)
+        schedule = self.config.model.schedule
+        for frame in answer(self.model, start, poke, num_frames, schedule=schedule):
+            yield to_bytes(frame[0])
+
+    def _asked(self, picture: np.ndarray, aims: Sequence[Aim]) -> tuple[Tensor, Tensor]:
+        """Image and poke map as the model takes them, 1 3 S S and 1 2 S S."""
+        poke = aims_map(aims, size_px=self.size_px, patch_px=self.config.poke.patch_px)
+        return from_bytes(picture)[None].to(self.device), poke.to(self.device)
 
 
 def load(run_dir: Path, device: torch.device, *, warn: Callable[[str], None]) -> Sampler:
@@ -108,6 +129,7 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
     scenes = scene_names([path.stem for path in request.images])
     plans = [_aims(request, sampler, number, image, work) for number, image in enumerate(images)]
     num_frames = request.frames or sampler.config.clips.num_frames
+    arrives = sampler.config.flow_lag // sampler.config.clips.frame_step
     total, done = sum(len(plan) for plan in plans), 0
     rows: list[list[np.ndarray]] = []
     sheet: list[tuple[str, np.ndarray]] = []
@@ -117,7 +139,7 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
             rows.append([still(picture, num_frames)])
             for number, aims in enumerate(plan):
                 video = sampler.answer(picture, aims, num_frames)
-                facts = {"pokes": [_facts(aim) for aim in aims]}
+                facts = {"pokes": [aim.facts() for aim in aims], "arrives": arrives}
                 writer.add(scene, video, sample=number, start=picture, facts=facts)
                 marked = with_arrows(picture, aims)
                 sheet.append((f"{scene} {number}", np.concatenate([marked[None], video])))
@@ -192,10 +214,6 @@ def _warn_of(plan: Sequence[Sequence[Aim]], name: str, sampler: Sampler, work: W
 def _even(rows: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
     """Only rows that have been filled; those behind are not shown."""
     return [row for row in rows if len(row) > 1] or rows
-
-
-def _facts(aim: Aim) -> dict[str, float]:
-    return {"column": aim.column, "row": aim.row, "dx": aim.dx, "dy": aim.dy}
 
 
 def _meta(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pipelines.nn.whole_batch import num_parts, picked_rows
 from pipelines.poke import losses
 from pipelines.poke.config import FamilyConfig, PatchConfig, TemporalConfig
 from pipelines.poke.discriminators import PatchDiscriminator, TemporalDiscriminator
@@ -68,7 +69,11 @@ class Draws:
 
 
 def draw_step(config: FamilyConfig, num_frames: int, generator: torch.Generator) -> Draws:
-    """num_frames: B*T of the batch.  Drawn on the generator's device, best the CPU."""
+    """num_frames: B*T of the batch.  Drawn on the generator's device, best the CPU.
+
+    Where several processes share the batch: indices into the frames of all.
+    """
+    num_frames *= num_parts()
 
     def indices(count: int) -> Tensor:
         return torch.randint(num_frames, (count,), generator=generator, device=generator.device)
@@ -105,11 +110,14 @@ def poke_step(
     real_frames, fake_frames, log["latent"] = _moved(
         networks.model, batch, config, chosen, through_encoder=through_encoder
     )
-    compared = slice(None) if draws.compared is None or not is_judged else draws.compared
-    log["perceptual"] = perceptual(real_frames[compared], fake_frames[compared]).mean()
+    compared = [real_frames, fake_frames]
+    if draws.compared is not None and is_judged:
+        compared = [picked_rows(each, draws.compared) for each in compared]
+    log["perceptual"] = perceptual(*compared).mean()
     loss = config.losses.perceptual * log["perceptual"] + config.losses.latent * log["latent"]
     if _is_active(config.patch, step):
-        real, fake = real_frames[draws.real_frames], fake_frames[draws.fake_frames]
+        real = picked_rows(real_frames, draws.real_frames)
+        fake = picked_rows(fake_frames, draws.fake_frames)
         log |= update_critic(
             networks.patch, optimizers.patch, real, fake, config.patch, name="patch"
         )
@@ -171,8 +179,9 @@ def _moved(
     if weights is not None:
         weights = weights.repeat_interleave(num_frames, dim=0)
     if chosen is not None:
-        moved, frames = [level[chosen] for level in moved], frames[chosen]
-        weights = None if weights is None else weights[chosen]
+        moved = [picked_rows(level, chosen) for level in moved]
+        frames = picked_rows(frames, chosen)
+        weights = None if weights is None else picked_rows(weights, chosen)
     with frozen(model.decoder, when=not config.losses.moves_decoder):
         drawn = model.draw(moved)
     if weights is not None:

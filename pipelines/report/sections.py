@@ -231,7 +231,9 @@ def _evaluation(evaluation: Mapping[str, Any], run: ReportedRun) -> Html:
 
 def _result(result: Mapping[str, Any]) -> Html:
     value = number(result.get("value"))
-    if result.get("standard_error") is not None:
+    interval = result.get("interval")
+    chance = [element("small", f"95 %: {' to '.join(map(number, interval))}")] if interval else []
+    if not chance and result.get("standard_error") is not None:
         value += f" ± {number(result['standard_error'])}"
     better = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
     hint = better.get(str(result.get("better")), "near the real one is better")
@@ -255,6 +257,7 @@ def _result(result: Mapping[str, Any]) -> Html:
             "td",
             element("b", value),
             f" {unit}" if unit else "",
+            chance,
             class_="value",
             data_label="value",
         ),

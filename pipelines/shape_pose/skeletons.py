@@ -75,4 +75,20 @@ SKELETONS = {
             ((0, 1), (1, 2), (6, 7), (7, 8), (3, 4), (4, 5), (9, 10), (10, 11)),
         ),
     ),
+    # the joints that all generated people have in common; not published
+    "generated": Skeleton(
+        num_joints=11,
+        body=(),
+        right=((0, 4), (4, 6), (1, 8), (8, 10)),
+        left=((0, 3), (3, 5), (1, 7), (7, 9)),
+        head=((0, 1), (1, 2)),
+    ),
 }
+
+BY_JOINTS = {
+    "joints_h36m": "human36m",
+    "joints_deepfashion": "deepfashion",
+    "joints_market": "market",
+    "joints": "generated",
+}
+"""Name of a per-frame array of joints -> the skeleton that it is of."""

@@ -19,6 +19,7 @@ from pipelines.training.checkpoint import (
     load_weights,
     restore,
 )
+from pipelines.training.processes import resumed_with
 from pipelines.training.run_folder import Run, load_run, require_checkpoint
 
 Settings = TypeVar("Settings", bound=Config)
@@ -32,6 +33,7 @@ def begin_or_resume(
     if found:
         restore(found, state)
         work.log(f"going on from step {state.step}")
+        resumed_with(int(checkpoint_meta(found).get("num_processes", 1)), work)
     elif init_run:
         run = load_run(init_run, family=family, stage=stage)
         load_weights(require_checkpoint(run, warn=work.warning), state.modules)

@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,13 @@ from torch import Tensor, nn
 
 from pipelines.events import EXIT_NO_DATA, UserError
 from pipelines.files import atomic_folder, read_json, sha256, write_json
+from pipelines.training import background
+from pipelines.training.processes import is_first, num_processes
 
 WEIGHTS_NAME, STATE_NAME, META_NAME = "weights.safetensors", "state.pt", "meta.json"
+
+_WORTH_A_COPY = 4_000_000
+"""Bytes; what is smaller is written before a copy of it would pay."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -39,6 +44,8 @@ class TrainState:
 
     scalars: numbers that the family keeps between steps, such as a schedule's best value.
     step: updates done so far; the sampler's position follows from it.
+    differentiated_twice: modules whose gradient a loss looks at, such as critics with a gradient
+    penalty; they are never compiled.  is_prepared: whether the settings' levers are applied.
     """
 
     modules: Mapping[str, nn.Module]
@@ -46,6 +53,8 @@ class TrainState:
     generators: Mapping[str, torch.Generator]
     scalars: dict[str, float] = field(default_factory=dict)
     step: int = 0
+    differentiated_twice: Sequence[str] = ()
+    is_prepared: bool = False
 
 
 def save_checkpoint(
@@ -53,23 +62,46 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint, then remove all but the newest `keep` and the best; returns its folder.
 
+    In an open run (run_folder.open_run) a large one is copied in memory and written while the
+    training goes on; what finds checkpoints waits for it, and an error is raised by the next save
+    or at the end of the run. Of several processes the first one writes.
     about: JSON-able facts for meta.json, such as validation results. `score`, {"metric": name,
     "value": number}, says how good it is: smaller is better.
     Raises UserError when a weight is not finite or the disk is full; older checkpoints stay.
     """
     folder = checkpoints_dir(run_dir) / f"step-{state.step:08d}"
-    tensors = _named_tensors(state.modules)
+    if not is_first():
+        return folder
+    about = {"num_processes": num_processes(), **(about or {})}
+    tensors, rest = _named_tensors(state.modules), _rest(state)
     _refuse_non_finite(tensors, state.step)
+    in_background = background.is_open(run_dir) and _num_bytes([tensors, rest]) >= _WORTH_A_COPY
+    background.finish(run_dir)
+    if in_background:
+        copied = _copied(tensors), _copied(rest)
+        background.start(run_dir, lambda: _write(run_dir, folder, *copied, keep, about))
+    else:
+        _write(run_dir, folder, tensors, rest, keep, about)
+    return folder
+
+
+def _write(
+    run_dir: Path,
+    folder: Path,
+    tensors: dict[str, Tensor],
+    rest: Mapping[str, Any],
+    keep: int,
+    about: Mapping[str, Any],
+) -> None:
     try:
         with atomic_folder(folder) as building:
-            _write_files(building, tensors, state, about or {})
+            _write_files(building, tensors, rest, about)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _explained(error, folder) from error
     # A newer folder can only be a damaged one that this training had to pass over when it resumed.
-    older = [path for path in list_checkpoints(run_dir) if path.name <= folder.name]
+    older = [path for path in _folders(run_dir) if path.name <= folder.name]
     kept = [*older[:keep], *by_score(older)[:1]]
     _remove_all_but(kept, checkpoints_dir(run_dir))
-    return folder
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
@@ -236,6 +268,11 @@ def checkpoint_meta(checkpoint_dir: Path) -> dict[str, Any]:
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first, sound or not."""
+    background.finish(run_dir)
+    return _folders(run_dir)
+
+
+def _folders(run_dir: Path) -> list[Path]:
     folder = checkpoints_dir(run_dir)
     if not folder.is_dir():
         return []
@@ -247,22 +284,24 @@ def checkpoints_dir(run_dir: Path) -> Path:
     return run_dir / "checkpoints"
 
 
-def _write_files(
-    folder: Path, tensors: dict[str, Tensor], state: TrainState, about: Mapping[str, Any]
-) -> None:
-    _require_space(
-        folder, sum(tensor.nbytes for tensor in tensors.values()) + _optimizer_bytes(state)
-    )
-    save_file(tensors, folder / WEIGHTS_NAME)
-    rest = {
+def _rest(state: TrainState) -> dict[str, Any]:
+    """What a training is made of beside its networks' weights."""
+    return {
         "optimizers": {name: value.state_dict() for name, value in state.optimizers.items()},
         "generators": {name: value.get_state() for name, value in state.generators.items()},
         "scalars": dict(state.scalars),
         "step": state.step,
     }
+
+
+def _write_files(
+    folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    _require_space(folder, _num_bytes([tensors, rest]))
+    save_file(tensors, folder / WEIGHTS_NAME)
     with (folder / STATE_NAME).open("wb") as stream:  # errors of our own stream keep their cause
         torch.save(rest, stream)
-    _write_meta(folder, (WEIGHTS_NAME, STATE_NAME), state.step, about)
+    _write_meta(folder, (WEIGHTS_NAME, STATE_NAME), rest["step"], about)
 
 
 def _require_space(folder: Path, needed: int) -> None:
@@ -295,19 +334,22 @@ def _named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def _optimizer_bytes(state: TrainState) -> int:
-    def tensors(value: object) -> Iterator[Tensor]:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, dict):
-            for item in value.values():
-                yield from tensors(item)
+def _num_bytes(tree: object) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(tree, Tensor):
+        return tree.nbytes
+    if isinstance(tree, dict):
+        return sum(map(_num_bytes, tree.values()))
+    return sum(map(_num_bytes, tree)) if isinstance(tree, list) else 0
 
-    return sum(
-        tensor.nbytes
-        for optimizer in state.optimizers.values()
-        for tensor in tensors(optimizer.state)
-    )
+
+def _copied(tree: Any) -> Any:
+    """Nested dicts and lists with copies of all tensors, on the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, dict):
+        return {key: _copied(each) for key, each in tree.items()}
+    return [_copied(each) for each in tree] if isinstance(tree, list) else tree
 
 
 def _refuse_non_finite(tensors: Mapping[str, Tensor], step: int) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
+from pipelines.engines.config import Place
 from pipelines.events import EXIT_ENVIRONMENT, UserError
+from pipelines.training import processes
 
 
 def prepare_device(name: str = "auto", *, threads: int | None = None) -> torch.device:
-    """Choose a device and make its arithmetic repeatable.
+    """Choose a device, make its arithmetic repeatable, and join the other processes, if any.
 
     name: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
-    threads: CPU threads of the math library; None leaves torch's own choice.
+    threads: CPU threads of the math library; None leaves torch's own choice, or shares the cores
+    out among the processes of this machine.
     Raises UserError when the device asked for is not there.
     """
-    device = choose_device(name)
+    place = processes.own_place()
+    device = choose_device(_name_at(name, place) if place else name)
+    if place and threads is None and device.type == "cpu":
+        threads = max(1, (os.cpu_count() or 1) // place.count)
     if threads is not None:
         torch.set_num_threads(threads)
     if device.type == "cpu":
@@ -23,6 +31,10 @@ def prepare_device(name: str = "auto", *, threads: int | None = None) -> torch.d
         torch.utils.deterministic.fill_uninitialized_memory = False
     else:
         torch.backends.cudnn.benchmark = True
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    if place:
+        processes.join(place, device)
     return device
 
 
@@ -36,6 +48,14 @@ def choose_device(name: str) -> torch.device:
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise _absent(name, "this torch sees no Apple GPU")
     return device
+
+
+def _name_at(name: str, place: Place) -> str:
+    """The device of one process of several: its own, or the graphics card of its number."""
+    if place.device:
+        return place.device
+    chosen = _best_device() if name == "auto" else name
+    return f"cuda:{place.local_rank}" if chosen == "cuda" else chosen
 
 
 def _best_device() -> str:

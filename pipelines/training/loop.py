@@ -22,8 +22,11 @@ import torch
 from torch import Tensor
 
 from pipelines.events import Work
+from pipelines.nn.whole_batch import mean_over_parts
 from pipelines.schema import TrainConfig
+from pipelines.training import levers
 from pipelines.training.checkpoint import TrainState, diverged
+from pipelines.training.processes import agree_to_stop, together
 
 Step = Callable[[Any], Mapping[str, Tensor]]
 """One update on a batch on the device, frames or arrays by name; returns the scalars to log."""
@@ -47,18 +50,27 @@ def train_to_next_save(
     is then still the one before.
     """
     end = min(total_steps, (state.step // settings.save_every + 1) * settings.save_every)
+    levers.prepare(state, settings, device)
     window = _Window(state.step)
     work.progress(task, state.step, total_steps, "steps")
-    while state.step < end and not work.stopping:
-        batch = _on_device(next(batches), device)
-        window.add(step(batch))
-        state.step += 1
-        if state.step % settings.log_every == 0:
+    with together(state.modules, state.optimizers):
+        while state.step < end and not _is_stopping(work, state.step):
+            batch = _on_device(next(batches), device)
+            window.add(levers.step_in_parts(step, batch, state, settings, device))
+            state.step += 1
+            if state.step % settings.log_every == 0:
+                work.metric(state.step, window.means())
+                window = _Window(state.step)
+            work.progress(task, state.step, total_steps, "steps")
+        if window.num_steps:
             work.metric(state.step, window.means())
-            window = _Window(state.step)
-        work.progress(task, state.step, total_steps, "steps")
-    if window.num_steps:
-        work.metric(state.step, window.means())
+
+
+def _is_stopping(work: Work, step: int) -> bool:
+    """Whether this or, in a training of several, any other process was asked to stop."""
+    if agree_to_stop(work.stopping, step):
+        work.stopping = True
+    return work.stopping
 
 
 def _on_device(batch: np.ndarray | Mapping[str, np.ndarray], device: torch.device) -> Any:
@@ -91,7 +103,8 @@ class _Window:
 
     def means(self) -> dict[str, float]:
         """The mean of each scalar over the steps that gave it, and the time per step."""
-        numbers = torch.stack([value for _, _, value in self._values]).double().tolist()
+        gathered = torch.stack([value for _, _, value in self._values]).double()
+        numbers = mean_over_parts(gathered).tolist()
         found: dict[str, list[float]] = {}
         for (step, name, _), number in zip(self._values, numbers, strict=True):
             if not math.isfinite(number):

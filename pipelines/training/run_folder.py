@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import os
 import shutil
@@ -21,7 +22,7 @@ import yaml
 
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, Interrupted, UserError
 from pipelines.files import atomic_folder, folder_lock, read_json, write_json, write_text
-from pipelines.training import checkpoint
+from pipelines.training import background, checkpoint, processes
 
 VERSION = 1
 CONFIG_NAME, RUN_NAME = "config.yaml", "run.json"
@@ -96,8 +97,15 @@ def open_run(
     a continued run must keep, but for those that also match `free`; changing one is a UserError
     (not before the first checkpoint: until then nothing is lost).
     Yields the other changes, as lines to show. The status becomes running, then done, stopped or
-    failed.
+    failed. Checkpoints are written while the training goes on; all are there when the block ends.
+    Of several processes of one training the first does all this, the others just go in.
     """
+    if not processes.is_first():
+        try:
+            yield []
+        finally:
+            processes.leave()
+        return
     run_dir.mkdir(parents=True, exist_ok=True)
     with _own(run_dir):
         changes: list[str] = []
@@ -109,20 +117,31 @@ def open_run(
         status = "failed"
         write_json(run_dir / RUN_NAME, {**record, "status": "running"})
         try:
-            yield changes
+            with background.writing(run_dir):
+                yield changes
             status = "done"
         except Interrupted:
             status = "stopped"
             raise
         finally:
+            processes.leave()
             write_json(run_dir / RUN_NAME, {**record, "status": status})
 
 
 def freeze_weights(run: Run, checkpoint_dir: Path, target_dir: Path) -> None:
     """Keep a run's weights at target_dir as a small run folder, hard-linked where possible.
 
-    A model built on another run stays whole when that run is trained on or removed.
+    A model built on another run stays whole when that run is trained on or removed. Of several
+    processes that ask for it the first to come does it, the others wait and find it done.
     """
+    target_dir.parent.mkdir(parents=True, exist_ok=True)
+    with (target_dir.parent / f".{target_dir.name}.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not (processes.num_processes() > 1 and target_dir.is_dir()):
+            _freeze(run, checkpoint_dir, target_dir)
+
+
+def _freeze(run: Run, checkpoint_dir: Path, target_dir: Path) -> None:
     with atomic_folder(target_dir) as building:
         for name in (CONFIG_NAME, RUN_NAME):
             shutil.copy2(run.path / name, building / name)

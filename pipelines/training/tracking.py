@@ -19,6 +19,7 @@ from pipelines.files import read_json, write_json
 from pipelines.io.images import read_image
 from pipelines.io.video import read_video, write_gif
 from pipelines.schema import LogConfig
+from pipelines.training import processes
 
 RECORD_NAME, FOLDER_NAME = "events.jsonl", "tracking"
 _POSITION_NAME = "position.json"
@@ -58,11 +59,13 @@ class Tracker:
         self._run_dir = run_dir
         self._position_path = run_dir / FOLDER_NAME / _POSITION_NAME
         self._boards: list[Board] = []
+        self._offset, self._step = self._stored_position()
+        if not processes.is_first():
+            return
         if config.tensorboard:
             self._boards.append(TensorBoard(run_dir / FOLDER_NAME))
         if config.wandb:
             self._boards.append(WeightsAndBiases(run_dir, config.wandb_project))
-        self._offset, self._step = self._stored_position()
 
     def draw(self) -> None:
         """Show what the record has gained since the last time."""

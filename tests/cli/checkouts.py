@@ -31,6 +31,10 @@ STAND_INS = {
     "report_config.py": "report/config.py",
 }
 REAL = (
+    "engines/__init__.py",
+    "engines/config.py",
+    "engines/others.py",
+    "engines/siblings.py",
     "__init__.py",
     "worker.py",
     "schema.py",

@@ -13,7 +13,7 @@ from tests.cli import golden
 WRONG = {
     "i2v": [
         "i2v trian",
-        "i2v serve",
+        "i2v export",
         "i2v eval-fvd",
         "i2v --nope",
         "i2v 'a\nb'",

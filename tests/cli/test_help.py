@@ -78,7 +78,7 @@ def test_verbs_that_are_not_built_are_not_shown(
     main(["--help"])
     shown = capsys.readouterr().out
     assert "train" in shown
-    assert "serve" not in shown
+    assert "export" not in shown
 
 
 def test_colour_appears_on_a_terminal_only(

@@ -1,4 +1,4 @@
-"""What a trained world does: where controlled arms end, and which way skies drift."""
+"""What a trained world does: what codes and endpoints are good for, where arms end, skies drift."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pipelines.cinn.augment import prepare
 from pipelines.cinn.endpoint import endpoints_of
-from pipelines.cinn.inference import sample_video, transfer_motion
+from pipelines.cinn.inference import condition, sample_video, transfer_motion
+from pipelines.cinn.losses import flow_loss
 from pipelines.cinn.preview import to_bytes
 from pipelines.cinn.sample import Sampler, load
 from pipelines.clips.batches import load_clips
@@ -19,7 +20,7 @@ from pipelines.clips.frames import from_bytes
 from pipelines.clips.rules import Clip
 from pipelines.events import Work
 from pipelines.io.packed import PackedVideos
-from tests.learning.measures import effector_place, horizontal_drift
+from tests.learning.measures import arm_base, effector_place, horizontal_drift
 
 CPU = torch.device("cpu")
 _BATCH = 16
@@ -45,14 +46,15 @@ def measure_control(
     """Animate start frames of clips that no stage has seen towards where those clips really end."""
     controlled, free = (load(run, CPU, warn=_fail) for run in (controlled_run, free_run))
     num_frames = controlled.config.stage1.num_frames
-    clips = _test_clips(videos, "arm/*", num_clips, starts=(0, 4, 8))
+    clips = _test_clips(videos, "arm/*", num_clips, starts=(0,))
     frames = load_clips(videos, clips, num_frames + 1)
     asked = endpoints_of(videos, clips, num_frames + 1, controlled.config.stage2)
     starts = _starts(controlled, frames[:, 0])
     places = asked[:, :2].numpy()
+    base = base_of_arm(videos, clips[0].row)
 
     def distances(last_frames: np.ndarray) -> np.ndarray:
-        found = np.stack([effector_place(frame) for frame in last_frames])
+        found = np.stack([effector_place(frame, base) for frame in last_frames])
         return np.hypot(*(found - places).T)
 
     return ControlResult(
@@ -60,6 +62,43 @@ def measure_control(
         uncontrolled=distances(_sampled(free, starts, None)[:, -1]),
         real=distances(frames[:, -1]),
     )
+
+
+def base_of_arm(videos: PackedVideos, row: int) -> np.ndarray:
+    """Where the arm of a video is fixed, column and row as fractions of the frame."""
+    place = videos.extra("endeffector_pos")(row, 0, 1)[0, :2]
+    return arm_base(place, videos.extra("joint_angles")(row, 0, 1)[0])
+
+
+def measure_reconstruction(videos: PackedVideos, run: Path, *, num_clips: int = 32) -> float:
+    """Mean absolute error of a video that does not move, over that of unseen clips decoded again.
+
+    run: a stage 2 on arms, whose stage 1 is measured.
+    """
+    sampler, frames = _unseen_arms(videos, run, num_clips)
+    assert sampler.model.encoder is not None
+    with torch.inference_mode():
+        mean, _ = sampler.model.encoder(frames[:, 1:])
+        decoded = sampler.model.decoder(frames[:, 0], mean)
+    still = (frames[:, 1:] - frames[:, :1]).abs().mean()
+    return float(still / (frames[:, 1:] - decoded).abs().mean())
+
+
+def measure_use_of_endpoints(
+    videos: PackedVideos, run: Path, *, num_clips: int = 32
+) -> tuple[float, float]:
+    """Losses of a controlled flow on unseen clips: told where they end, and where others end."""
+    sampler, frames = _unseen_arms(videos, run, num_clips)
+    clips = _test_clips(videos, "arm/*", num_clips, starts=(0,))
+    ends = endpoints_of(videos, clips, frames.shape[1], sampler.config.stage2)
+    assert sampler.model.encoder is not None
+    found = []
+    with torch.inference_mode():
+        mean, _ = sampler.model.encoder(frames[:, 1:])
+        for told in (ends, ends.roll(num_clips // 2, dims=0)):
+            known = condition(sampler.model.embedder, frames[:, 0], told)
+            found.append(float(flow_loss(*sampler.model.flow(mean, known))[0]))
+    return found[0], found[1]
 
 
 def measure_drift_of_samples(
@@ -104,6 +143,14 @@ def _sampled(sampler: Sampler, starts: Tensor, endpoint: Tensor | None) -> np.nd
         video = sample_video(sampler.model, starts[part], residual[part], length, endpoint=asked)
         made.append(to_bytes(video))
     return np.concatenate(made)
+
+
+def _unseen_arms(videos: PackedVideos, run: Path, count: int) -> tuple[Sampler, Tensor]:
+    """A model of arms, and clips that no stage has seen: B 1+T 3 S S in [-1, 1]."""
+    sampler = load(run, CPU, warn=_fail)
+    clips = _test_clips(videos, "arm/*", count, starts=(0,))
+    frames = load_clips(videos, clips, sampler.config.stage1.num_frames + 1)
+    return sampler, torch.stack([_starts(sampler, each) for each in frames])
 
 
 def _test_clips(

@@ -9,47 +9,53 @@ import numpy as np
 
 from pipelines.datasets.generate.arm import LINK_LENGTHS
 
-_ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-_ALONG = np.linspace(0.15, 0.95, 9)  # samples on the forearm, as fractions of its length
-_BEYOND = (1.15, 1.3)  # samples past the effector, where the forearm must have ended
-_GRID = np.linspace(0.1, 0.9, 49)
+_ANGLES = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+_DOWN = _ANGLES[(_ANGLES > 0) & (np.pi > _ANGLES)]  # the arm hangs from the upper edge
+_ALONG = np.linspace(0.12, 0.95, 17)  # samples on a link, as fractions of its length
+_BESIDE = 0.09  # where a link must have ended, to its left and right
+_REACH = (0.1, 0.9)
 
 
-def effector_place(frame: np.ndarray) -> np.ndarray:
-    """Column and row of the effector: the end of the red forearm, whose length is known.
+def effector_place(frame: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Column and row of the effector: the end of the arm's red forearm, however faint it is.
 
-    For every place and angle: how red a stick of that length is, how much more black there is
-    around its far end, the elbow with the upper link, than around the place, and how little red
-    follows beyond the place. The best one wins, however faint it is.
+    base: where the arm is fixed. Both links' lengths are known, so that each is one angle: that of
+    the darkest stick from the base, then that of the reddest stick from its end which ends where
+    the arm can reach; both over what is beside them.
     """
     values = frame.astype(np.float32)
-    red = np.clip(values[..., 0] - values[..., 1:].max(-1) - _table_red(values), 0, None)
-    dark = _blurred(np.clip(110 - values.max(-1), 0, None))
-    columns, rows = np.meshgrid(_GRID, _GRID)
-    at_place = _at(dark, columns, rows)
-    best, place = -np.inf, np.zeros(2)
-    for angle in _ANGLES:
-        step = LINK_LENGTHS[1] * np.array([np.cos(angle), np.sin(angle)])
-        stick = np.mean([_at(red, columns + s * step[0], rows + s * step[1]) for s in _ALONG], 0)
-        elbow = _at(dark, columns + step[0], rows + step[1])
-        past = [_at(red, columns + (1 - s) * step[0], rows + (1 - s) * step[1]) for s in _BEYOND]
-        score = stick + elbow - at_place - 0.5 * np.mean(past, 0)
-        index = np.unravel_index(np.argmax(score), score.shape)
-        if score[index] > best:
-            best, place = float(score[index]), np.array([columns[index], rows[index]])
-    return place
+    brightest = values.max(-1)
+    redness = values[..., 0] - values[..., 1:].max(-1)
+    dark = np.clip(np.median(brightest) - brightest, 0, None)
+    red = np.clip(redness - np.median(redness), 0, None)
+    shoulder = _DOWN[np.argmax(_stick(dark, base, _DOWN, LINK_LENGTHS[0]))]
+    elbow = base + LINK_LENGTHS[0] * np.array([np.cos(shoulder), np.sin(shoulder)])
+    ends = elbow + LINK_LENGTHS[1] * _directions(_ANGLES)
+    scores = _stick(red, elbow, _ANGLES, LINK_LENGTHS[1])
+    scores[((ends < _REACH[0]) | (ends > _REACH[1])).any(axis=1)] = -np.inf
+    return ends[np.argmax(scores)]
 
 
-def _table_red(values: np.ndarray) -> float:
-    """How much redder than green the table is, which fills most of the frame."""
-    return float(np.median(values[..., 0] - values[..., 1:].max(-1))) + 10
+def arm_base(place: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Where an arm is fixed, from its effector's place and its two links' angles (rad)."""
+    upper, fore = _directions(angles)
+    return place - LINK_LENGTHS[0] * upper - LINK_LENGTHS[1] * fore
 
 
-def _blurred(map_: np.ndarray) -> np.ndarray:
-    """Means of 5 x 5 squares."""
-    padded = np.pad(map_, 2, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))
-    return windows.mean(axis=(2, 3))
+def _stick(map_: np.ndarray, start: np.ndarray, angles: np.ndarray, length: float) -> np.ndarray:
+    """For each angle: the mean of a map along a stick less that beside it."""
+    ways = _directions(angles)
+    across = np.stack([-ways[:, 1], ways[:, 0]], axis=1)[:, None]
+    places = start + ways[:, None] * (_ALONG * length)[:, None]
+    on, left, right = (
+        _at(map_, *np.moveaxis(places + shift * across, -1, 0)).mean(axis=1)
+        for shift in (0, -_BESIDE, _BESIDE)
+    )
+    return on - (left + right) / 2
+
+
+def _directions(angles: np.ndarray) -> np.ndarray:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _at(map_: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from pipelines.shape_pose import losses as shape_pose_losses
 from pipelines.shape_pose.baseline import BaselineVunet
 from pipelines.shape_pose.config import NetworkConfig
 from pipelines.shape_pose.networks import KeypointRegressor, ShapePoseNet
+from pipelines.training.kl_control import KlControl
 from tests.parity.adapters.behavior_data import DATA_ADAPTERS
 from tests.parity.harness import Adapter, Case, CaseError, Result, built
 
@@ -210,7 +211,7 @@ def _mtvae(case: Case) -> Result:
 
 def _schedules(case: Case) -> Result:
     settings = case.config
-    control = losses.KlControl(
+    control = KlControl(
         KlControlConfig(
             initial=settings["gamma_init"],
             step=settings["gamma_step"],

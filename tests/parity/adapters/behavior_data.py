@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.behavior.pose_clips import PoseScale, clip_frames
+from pipelines.behavior.poses import PoseScale
+from pipelines.clips.rules import Items, PoseClips
 from pipelines.datasets.h36m_camera import project
 from pipelines.shape_pose.part_crops import crop_parts, part_transforms
 from pipelines.shape_pose.skeletons import SKELETONS
@@ -20,12 +21,20 @@ def _projection(case: Case) -> Result:
 
 def _clip_ids(case: Case) -> Result:
     clips = [
-        clip_frames(start, steps, lag=lag, first_frame=first, last_frame=last)
+        _clip(start, steps, lag, first, last)
         for start, steps, lag, first, last in case.config["queries"]
     ]
     longest = max(len(clip) for clip in clips)
     padded = [np.pad(clip, (0, longest - len(clip)), constant_values=-1) for clip in clips]
     return {"ids": np.stack(padded)}
+
+
+def _clip(start: int, steps: int, lag: int, first: int, last: int) -> np.ndarray:
+    """Numbers of the frames of a clip of steps + 1 frames; its video has frames first to last."""
+    items = Items(np.array([0]), np.array([start - first]))
+    rule, lengths = PoseClips(steps + 1, lag), np.array([last - first + 1])
+    placed = rule.place(items, lengths, np.random.default_rng(0))
+    return first + placed.starts[0] + placed.steps[0] * np.arange(steps + 1)
 
 
 def _normalization(case: Case) -> Result:

@@ -1,7 +1,8 @@
-"""Metrics: the Frechet distance, SSIM and PSNR in their published variants, I3D of both kinds."""
+"""Metrics: Frechet distances, frame metrics, diversity, and the feature networks behind them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +15,12 @@ from torch.nn import functional as F
 from pipelines.features.i3d import I3d
 from pipelines.features.i3d_checkpoint import i3d_state, num_classes
 from pipelines.features.i3d_inputs import dynamic_texture_clips, fvd_clips, logging_fvd_clips
+from pipelines.features.inception_average import AverageInception, average_inception_state
+from pipelines.features.inception_fid import FidInception, fid_inception_state
+from pipelines.features.lpips import Lpips, TrunkName, lpips_state, total
+from pipelines.features.vgg import Vgg16, diversity_maps, vgg16_state
 from pipelines.metrics import frechet, psnr, ssim
+from pipelines.metrics.spread import mean_over_pairs, mean_squared_difference
 from tests.parity.harness import Adapter, Case, CaseError, Result, built
 
 
@@ -63,16 +69,15 @@ def _ssim_psnr(case: Case) -> Result:
     real, fake = _videos(case)
     by_step = [(real[:, t], fake[:, t]) for t in range(real.shape[1])]
     all_real, all_fake = real.flatten(0, 1), fake.flatten(0, 1)
-    errors = psnr.squared_error(real, fake)
     return {
-        "ii2v_ssim": _measured_range_ssim(all_real, all_fake),
-        "ii2v_ssim_frames": torch.stack([_measured_range_ssim(*pair) for pair in by_step]),
-        "ii2v_psnr": _measured_range_psnr(all_real, all_fake),
-        "ii2v_psnr_frames": torch.stack([_measured_range_psnr(*pair) for pair in by_step]),
+        "ii2v_ssim": ssim.batch_ssim(all_real, all_fake),
+        "ii2v_ssim_frames": torch.stack([ssim.batch_ssim(*pair) for pair in by_step]),
+        "ii2v_psnr": psnr.batch_psnr(all_real, all_fake),
+        "ii2v_psnr_frames": torch.stack([psnr.batch_psnr(*pair) for pair in by_step]),
         "skimage_ssim": ssim.frame_ssim(all_real, all_fake),
         "skimage_psnr": psnr.frame_psnr(all_real, all_fake),
         "srvp_ssim": ssim.ssim_map(all_real, all_fake).mean((1, 2, 3)).view(real.shape[:2]).mean(1),
-        "srvp_psnr": psnr.decibels(errors.mean((3, 4))).mean((1, 2)),
+        "srvp_psnr": psnr.channel_psnr(all_real, all_fake).view(real.shape[:2]).mean(1),
     }
 
 
@@ -82,19 +87,6 @@ def _videos(case: Case) -> tuple[Tensor, Tensor]:
     padded = F.pad(raw.flatten(0, 1), (2, 2, 2, 2), mode="replicate")
     smooth = (2 * F.avg_pool2d(padded, 5, stride=1)).clamp(-1, 1).view_as(raw) * 0.6
     return (smooth + 1) / 2, (0.9 * smooth + 0.15 * noise + 0.05 + 1) / 2
-
-
-def _measured_range(real: Tensor, fake: Tensor) -> Tensor:
-    return torch.maximum(real.max() - real.min(), fake.max() - fake.min()).double()
-
-
-def _measured_range_ssim(real: Tensor, fake: Tensor) -> Tensor:
-    return ssim.ssim_map(real, fake, data_range=_measured_range(real, fake)).mean()
-
-
-def _measured_range_psnr(real: Tensor, fake: Tensor) -> Tensor:
-    error = psnr.squared_error(real, fake).mean()
-    return psnr.decibels(error, data_range=_measured_range(real, fake))
 
 
 def _i3d_network(case: Case) -> I3d:
@@ -188,6 +180,65 @@ def _logits(case: Case, clips: list[Tensor]) -> list[Tensor]:
     return [network(each).logits for each in clips]
 
 
+@torch.no_grad()
+def _fid_inception(case: Case) -> Result:
+    if not case.config.get("resize_input", True):
+        raise CaseError("images that are not resized are not what this project computes")
+    images = case.inputs["images"]
+    if not case.config.get("normalize_input", True):
+        images = (images + 1) / 2  # such a network is given [-1, 1]
+    found = built(FidInception, fid_inception_state(case.state()))(images)
+    return {
+        "pool3": found.pooled,
+        "block0": found.first_pool,
+        "block1": found.second_pool,
+        "block2": found.before_last,
+    }
+
+
+@torch.no_grad()
+def _fid_ii2v(case: Case) -> Result:
+    has_maxima = "torchvision 0.7" in case.document["network"]
+    make = partial(AverageInception, has_maxima=has_maxima)
+    network = built(make, average_inception_state(case.state("v3.")))
+    frames = case.inputs["frames"]
+    if not case.config.get("normalize_range", True):
+        frames = 2 * frames - 1
+    return {"features": network(frames)}
+
+
+@torch.no_grad()
+def _lpips(case: Case) -> Result:
+    trunks: dict[str, TrunkName] = {"vgg": "vgg16", "alex": "alexnet"}
+    trunk = trunks[case.config["net"]]
+    network = built(partial(Lpips, trunk), lpips_state(case.state(), trunk))
+    terms = network.terms(case.inputs["in0"], case.inputs["in1"])
+    layers = {f"layer{number}": term for number, term in enumerate(terms)}
+    return {"value": total(terms), **layers}
+
+
+@torch.no_grad()
+def _diversity_vgg(case: Case) -> Result:
+    network = built(Vgg16, vgg16_state(case.state()))
+    videos = (2 * case.inputs["videos"]).clamp(-1, 1)
+    terms = []
+    for realisations in videos:
+        maps = [diversity_maps(network, each) for each in realisations]
+        pairs = itertools.permutations(maps, 2)
+        terms.append([mean_squared_difference(*pair) for pair in pairs])
+    return {"terms": torch.tensor(terms), "score": torch.tensor(terms).double().mean()}
+
+
+def _diversity_i3d(case: Case) -> Result:
+    instances = case.inputs["embed"].numpy()
+    values = [mean_over_pairs(list(each), _squared) for each in instances]
+    return {"score": np.mean(values)}
+
+
+def _squared(first: np.ndarray, second: np.ndarray) -> float:
+    return mean_squared_difference([first], [second])[0]
+
+
 ADAPTERS: dict[str, Adapter] = {
     "DTFVD for": _dtfvd,
     "FVD pipeline of": _fvd_tf,
@@ -198,4 +249,9 @@ ADAPTERS: dict[str, Adapter] = {
     "I3D in the layout of": _i3d,
     "Frechet distance between two sets": _frechet,
     "SSIM and PSNR variants": _ssim_psnr,
+    "InceptionV3 for FID": _fid_inception,
+    "FIDInceptionModel of": _fid_ii2v,
+    "LPIPS v0.1": _lpips,
+    "VGG-16 diversity score": _diversity_vgg,
+    "I3D diversity score": _diversity_i3d,
 }

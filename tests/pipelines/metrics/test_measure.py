@@ -8,7 +8,7 @@ import torch
 
 from pipelines.events import UserError
 from pipelines.features.embedded import PooledFrames
-from pipelines.metrics import evaluate
+from pipelines.metrics import frechet_embedded
 from pipelines.metrics.evaluate import load_metric, measure
 from pipelines.metrics.result import MetricResult
 from pipelines.metrics.scenes import Clip, Scene
@@ -112,7 +112,7 @@ def test_each_clip_is_shown_to_each_feature_network_once(monkeypatch):
             seen.append(len(frames))
             return super().__call__(frames)
 
-    monkeypatch.setattr(evaluate, "EXTRACTORS", {**evaluate.EXTRACTORS, "pooled-frames": Counting})
+    monkeypatch.setattr(frechet_embedded, "PooledFrames", Counting)
     measure(ALL, scenes_with_noise(0.1, num=3))
     assert seen == [6] * (3 * 3)
 
@@ -198,7 +198,7 @@ def test_features_that_are_not_finite_are_refused_with_the_video_s_name(monkeypa
         def __call__(self, frames):
             return np.full((len(frames), 112), np.nan, np.float32)
 
-    monkeypatch.setattr(evaluate, "EXTRACTORS", {**evaluate.EXTRACTORS, "pooled-frames": Broken})
+    monkeypatch.setattr(frechet_embedded, "PooledFrames", Broken)
     with pytest.raises(UserError, match="'0' are not finite"):
         measure(["frechet-embedded"], scenes_with_noise(0.1))
 

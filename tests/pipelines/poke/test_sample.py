@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import ValidationError
 
 from pipelines.events import EXIT_USAGE, UserError
 from pipelines.io.flow_files import write_flow
 from pipelines.io.video import read_video
+from pipelines.metrics.config import EvalRequest
+from pipelines.metrics.evaluate import evaluate
+from pipelines.poke.aim import Aim
 from pipelines.poke.config import read_poke
-from pipelines.poke.sample import sample
+from pipelines.poke.sample import load, sample
 from tests.pipelines.poke import tiny
 
 
@@ -140,3 +144,22 @@ def test_weights_of_another_resolution_are_refused(trained, tmp_path, photo):
     config.write_text(config.read_text().replace("- 8\n    - 8\n", "- 8\n    - 8\n    - 8\n"))
     with pytest.raises(UserError):
         sampled(root, tmp_path / "a", photo, pokes=["40,30,8,-6"])
+
+
+def test_frames_one_by_one_are_those_of_the_whole_video(trained):
+    sampler = load(trained / "run", torch.device("cpu"), warn=print)
+    picture = np.random.default_rng(0).integers(0, 255, (tiny.SIZE_PX, tiny.SIZE_PX, 3), np.uint8)
+    aims = [Aim(16, 16, 4.0, -2.0)]
+    one_by_one = np.stack(list(sampler.frames(picture, aims, 5)))
+    at_once = sampler.answer(picture, aims, 5)
+    assert np.abs(one_by_one.astype(int) - at_once).max() <= 1
+
+
+def test_what_was_sampled_is_measured_with_the_pokes_it_was_made_for(trained, tmp_path, photo):
+    sampled(trained, tmp_path / "a", photo, pokes=["40,30,20,0"], sweep=4)
+    out = tmp_path / "metrics.json"
+    request = EvalRequest(metrics=("poke",), source=tmp_path / "a", device="cpu", out_path=out)
+    evaluate(request, tiny.Heard())
+    (entry,) = json.loads(out.read_text())["evaluations"]
+    names = [each["metric"] for each in entry["results"]]
+    assert names == ["poke-error", "poke-direction", "poke-control"]

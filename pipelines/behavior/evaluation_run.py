@@ -1,0 +1,120 @@
+"""`i2v eval pose` of a behaviour run: which numbers, in which unit, beside what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.behavior import evaluation
+from pipelines.behavior.data import PoseData, open_poses
+from pipelines.behavior.evaluation import Clips, EvaluationSettings, Numbers, Progress
+from pipelines.behavior.inference import BehaviorModel, load
+from pipelines.events import EXIT_NO_DATA, UserError, Work
+from pipelines.metrics.config import EvalRequest
+from pipelines.metrics.pose import PoseNumber, PoseNumbers
+from pipelines.metrics.result import Better
+from pipelines.training.device import prepare_device
+from pipelines.training.run_folder import Run
+
+
+def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> PoseNumbers:
+    """All numbers of section 6.1, on the split `test`, else `val`.
+
+    request.num_images: postures whose futures are measured, and clips for the rest (times 16).
+    """
+    device = prepare_device(request.device, threads=request.threads)
+    model = load(run.path, device, data_root=data_root, warn=work.warning)
+    data = open_poses(data_root, model.config, work, scale=model.scale, splits=("test", "val"))
+    if data.held_out is None:
+        raise UserError(
+            "there are no held-out takes to measure on",
+            {"looked in": data_root, "to fix": "prepare data with a split test or val"},
+            EXIT_NO_DATA,
+        )
+    settings = EvaluationSettings(
+        max_conditions=request.num_images, max_clips=16 * request.num_images, seed=request.seed
+    )
+    clips = evaluation.held_out_clips(data, settings, device)
+    found = collect(model, data, clips, settings, progress=work.progress)
+    return PoseNumbers(
+        found,
+        len(clips.poses),
+        model.config.poses.num_frames,
+        {"samples": settings.num_samples, "steps of classifiers": settings.steps},
+    )
+
+
+def collect(
+    model: BehaviorModel,
+    data: PoseData,
+    clips: Clips,
+    settings: EvaluationSettings,
+    *,
+    progress: Progress,
+) -> list[PoseNumber]:
+    """Everything that can be measured of a model."""
+    found: list[PoseNumber] = []
+    unit = model.wanted.unit
+    prior = "flow" if model.flow is not None else "normal"
+    futures = {
+        each: evaluation.future_numbers(model, data, settings, prior=each, progress=progress)
+        for each in dict.fromkeys((prior, "normal"))
+    }
+    for name, better in _FUTURES.items():
+        beside = ("plain prior", futures["normal"][name]) if prior == "flow" else None
+        found.append(PoseNumber(f"{name} ({prior})", futures[prior][name], unit, better, beside))
+    transfer = evaluation.transfer_numbers(model, clips)
+    found += _transfer(transfer)
+    realism = evaluation.realism(model, clips, settings, progress=progress)
+    found += [PoseNumber(name, value, "", "higher") for name, value in realism.items()]
+    found += _leakage(evaluation.posture_leakage(model, clips, settings, progress=progress))
+    flow = evaluation.flow_numbers(model, clips, settings)
+    found += [
+        PoseNumber(name, value, "", "higher" if name == "flow normality" else "lower")
+        for name, value in flow.items()
+    ]
+    return found
+
+
+_FUTURES: dict[str, Better] = {
+    "ASD": "higher",
+    "FSD": "higher",
+    "ADE": "lower",
+    "FDE": "lower",
+    "APD": "higher",
+}
+
+
+def _transfer(numbers: Numbers) -> list[PoseNumber]:
+    scaled = "standard deviations"
+    return [
+        PoseNumber(
+            "code found again",
+            numbers["code found again"],
+            "",
+            "lower",
+            ("another clip of the action", numbers["code of same action"]),
+        ),
+        PoseNumber("code ratio", numbers["code ratio"], "", "lower"),
+        PoseNumber("ADE of transfer", numbers["ADE of transfer"], scaled, "lower"),
+        PoseNumber("FDE of transfer", numbers["FDE of transfer"], scaled, "lower"),
+        PoseNumber("self reconstruction", numbers["self reconstruction"], "", "lower"),
+    ]
+
+
+def _leakage(numbers: Numbers) -> list[PoseNumber]:
+    found = []
+    for name, value in numbers.items():
+        if name.endswith("by chance"):
+            continue
+        chance = numbers.get(f"{name}, by chance")
+        is_error = chance is not None
+        found.append(
+            PoseNumber(
+                name,
+                value,
+                "standard deviations",
+                "higher" if is_error else "lower",
+                ("by chance", chance) if chance is not None else None,
+            )
+        )
+    return found

@@ -1,0 +1,27 @@
+"""Pictures as files, kept while they are asked about again and again."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.io.images import read_image
+
+
+@functools.lru_cache(maxsize=4)
+def picture_at(path: Path) -> np.ndarray:
+    """The picture in a file that never changes, uint8 H W 3."""
+    return read_image(path)
+
+
+def command_line(verb: str, family: str, options: Sequence[tuple[str, object]]) -> str:
+    """What to type to get the same from the command line; options without a value are left out."""
+    words = ["i2v", verb, family]
+    for name, value in options:
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,52 @@
+"""What a page shows, measured in the page: frames of an answer, and where a patch of one went."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from playwright.sync_api import Page
+
+SHOWN = """(pane) => {
+  const canvas = document.querySelectorAll(".pane")[pane].querySelector("canvas.answer");
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return [width, height, Array.from(data)];
+}"""
+
+REACH_PX, HALF_PX = 6, 4
+
+
+class Frame:
+    """A frame of the answer as its canvas holds it, grey levels by row and column."""
+
+    def __init__(self, width: int, height: int, data: list[int]) -> None:
+        self.width, self.height, self.data = width, height, data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frame) and self.data == other.data
+
+    def grey(self, column: int, row: int) -> float:
+        """The mean of the three colours; the border goes on outside."""
+        column = min(max(column, 0), self.width - 1)
+        row = min(max(row, 0), self.height - 1)
+        at = 4 * (row * self.width + column)
+        return sum(self.data[at : at + 3]) / 3
+
+
+def shown_frame(page: Page, *, pane: int = 0) -> Frame:
+    """The frame that is on a pane now."""
+    width, height, data = cast(Any, page.evaluate(SHOWN, pane))
+    return Frame(width, height, data)
+
+
+def shift(before: Frame, after: Frame, column: int, row: int) -> tuple[int, int]:
+    """Where the patch around a place has gone, pixels right and down: the best match nearby."""
+    around = range(-HALF_PX, HALF_PX + 1)
+    patch = [(x, y, before.grey(column + x, row + y)) for x in around for y in around]
+
+    def error(dx: int, dy: int) -> float:
+        found = sum(abs(after.grey(column + dx + x, row + dy + y) - grey) for x, y, grey in patch)
+        return found + 0.01 * (dx * dx + dy * dy)  # of equal ones the nearest
+
+    reach = range(-REACH_PX, REACH_PX + 1)
+    return min(((dx, dy) for dx in reach for dy in reach), key=lambda move: error(*move))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.behavior import evaluation
+from pipelines.behavior.data import open_poses
+from pipelines.behavior.evaluation import EvaluationSettings, asked_frames, normality
+from pipelines.behavior.evaluation_run import collect
+from pipelines.behavior.inference import load
+from pipelines.events import UserError
+from pipelines.metrics.config import EvalRequest
+from pipelines.metrics.evaluate import evaluate
+from tests.pipelines.behavior import tiny
+
+QUICK = EvaluationSettings(num_samples=3, max_conditions=6, max_clips=24, batch_size=8, steps=5)
+
+
+@pytest.fixture(scope="module")
+def measured(trained):
+    device = torch.device("cpu")
+    model = load(trained / "runs" / "2", device, data_root=trained / "data", warn=print)
+    data = open_poses(
+        trained / "data", model.config, tiny.Heard(), scale=model.scale, splits=("test",)
+    )
+    clips = evaluation.held_out_clips(data, QUICK, device)
+    found = collect(model, data, clips, QUICK, progress=lambda *_: None)
+    return model, data, clips, {each.name: each for each in found}
+
+
+def test_every_published_number_is_there_and_finite(measured):
+    *_, numbers = measured
+    names = (
+        *(f"{name} (flow)" for name in ("ASD", "FSD", "ADE", "FDE", "APD")),
+        *("code found again", "code ratio", "ADE of transfer", "FDE of transfer"),
+        *(f"realism, {kind}" for kind in ("prior", "transfer", "reconstruction", "flow")),
+        *("posture error at 0", "displacement at 5", "flow nll", "flow normality"),
+    )
+    for name in names:
+        assert np.isfinite(numbers[name].value), name
+    assert numbers["posture error at 0"].reference[0] == "by chance"
+    assert numbers["ASD (flow)"].reference[0] == "plain prior"
+    assert asked_frames(50) == [0, 10, 20, 30, 40, 49]
+
+
+def test_a_regressor_tells_what_a_code_tells_and_nothing_else():
+    draw = torch.Generator().manual_seed(0)
+    code = torch.randn(256, 4, generator=draw)
+    told = torch.cat([code, 2 * code], dim=1)
+    untold = torch.randn(256, 8, generator=draw)
+    settings = EvaluationSettings(batch_size=64, steps=150)
+    errors = {}
+    for name, poses in (("told", told), ("untold", untold)):
+        regressor = evaluation.fitted_regressor(code[:128], poses[:128], settings)
+        with torch.no_grad():
+            errors[name] = float((regressor(code[128:]) - poses[128:]).norm(dim=1).mean())
+        errors[f"{name} chance"] = float((poses[128:] - poses[:128].mean(0)).norm(dim=1).mean())
+    assert errors["told"] < 0.5 * errors["told chance"]
+    assert errors["untold"] > 0.9 * errors["untold chance"]
+
+
+def test_a_normal_sample_looks_normal_and_another_does_not():
+    draw = np.random.default_rng(0)
+    assert normality(draw.normal(size=(500, 8))).mean() > 0.3
+    assert normality(draw.uniform(size=(500, 8))).mean() < 0.01
+
+
+def test_eval_pose_measures_a_run_and_writes_its_numbers(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.behavior.evaluation_run.EvaluationSettings", lambda **_: QUICK)
+    request = EvalRequest(
+        metrics=("pose",),
+        source=trained / "runs" / "1",
+        device="cpu",
+        out_path=tmp_path / "metrics.json",
+        num_images=4,
+    )
+    found = evaluate(request, tiny.Heard())
+    assert len(found["rows"]) > 12
+    stored = json.loads((tmp_path / "metrics.json").read_text())["evaluations"][0]
+    assert stored["results"][0]["metric"].startswith("pose: ASD (normal)")
+
+
+def test_eval_pose_of_videos_says_that_it_measures_a_run(tmp_path):
+    request = EvalRequest(metrics=("pose",), source=tmp_path, device="cpu")
+    with pytest.raises(UserError, match="pose measures a run"):
+        evaluate(request, tiny.Heard())
