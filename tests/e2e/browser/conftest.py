@@ -89,29 +89,10 @@ def plants(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture(scope="session")
-def controlled(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cinn model that is told where an arm shall end, built on what was trained on clouds."""
-    arms = Desk(tmp_path_factory.mktemp("arms"))
-    sizes = ("--size", "32")
-    kind = ("--kinds", "arm", *TINY, "--frames", "12")
-    stages = ("--stage1-run", desk.run_dir("1"), "--ae-run", desk.run_dir("ae"))
-    control = ("is_controlled=true", "endpoint_in_image=true", "endpoint_array=endpoint")
-    settings = [f"stage2.{each}" for each in (*control, "allow_other_data=true")]
-    for words in (
-        ("download", "synthetic", *kind, *sizes),
-        ("extract-frames", "synthetic", *sizes, "--min-frames", "9"),
-        ("train", "cinn", "--stage", "2", *TINY, *stages, "--name", "controlled", *settings),
-    ):
-        answer = arms.i2v(*words, "--json")
-        assert answer.code == 0, f"{words}: {answer.err}{answer.out}"
-    return arms.path / "runs" / "controlled"
-
-
-@pytest.fixture(scope="session")
-def serving(plants: Desk, desk: Desk, controlled: Path) -> Iterator[Serving]:
+def serving(plants: Desk, desk: Desk) -> Iterator[Serving]:
     """The command itself, as a user types it, ended as a user ends it."""
     command = [sys.executable, "-m", "i2v_cli", "serve", "--port", "0", "--device", "cpu"]
-    for run in ("plants", "untrained", desk.run_dir("2"), controlled):
+    for run in ("plants", "untrained", desk.run_dir("2")):
         command += ["--run", str(run)]
     process = subprocess.Popen(
         [*command, "--no-browser", "--out", "kept"],

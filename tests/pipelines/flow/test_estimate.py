@@ -479,7 +479,7 @@ def test_killed_between_the_last_steps_gives_the_same_bytes(
     building = tmp_path / "toy" / "prepared" / "96px" / "flow" / "dis" / "lag-2.tmp"
     (building / ".index.json.x.part").touch()  # what a kill within a write leaves
     with monkeypatch.context() as patch:
-        patch.setattr(estimate, "run", killed)
+        patch.setattr(estimate, "spread", killed)
         _estimate(tmp_path, lags=(2,), check=True)
     _estimate(tmp_path, lags=(2, 5), check=True)
     assert _bytes(building.parent) == uninterrupted
