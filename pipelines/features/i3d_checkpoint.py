@@ -57,7 +57,7 @@ def layout_of(keys: Iterable[str]) -> Layout:
         "the weights are not of an I3D network",
         {
             "their first entry": min(present, default="none"),
-            "to fix": "give a file of i2v download weights/i3d",
+            "to fix": "give a file of i2v download weights/i3d-tf",
         },
         EXIT_USAGE,
     )

@@ -46,9 +46,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises UserError as read_image does.
     """
-    with _opened(path) as image:
-        width, height = image.size
-        orientation = image.getexif().get(0x0112, 1)
+    try:  # what a PNG says of its orientation may stand behind its pixels
+        with _opened(path) as image:
+            width, height = image.size
+            orientation = image.getexif().get(0x0112, 1)
+    except _UNREADABLE as problem:
+        raise _unreadable(path, problem) from problem
     return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
 
 

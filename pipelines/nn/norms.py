@@ -56,13 +56,13 @@ class ActNorm(nn.Module):
     def _initialize_once(self, x: Tensor) -> None:
         if not bool(self.initialized):
             values = widened(x).transpose(0, 1).flatten(1)
-            if num_parts() == 1:
-                mean, std, count = values.mean(dim=1), values.std(dim=1), values.shape[1]
-            else:
+            mean, variance, count = values.mean(dim=1), None, values.shape[1]
+            if num_parts() > 1:
                 mean, spread, count = channel_statistics(values)
-                std = (spread / max(count - 1, 1)).sqrt()
+                variance = spread / max(count - 1, 1)
             self.loc.copy_(-mean)
             if count > 1:  # one value has no spread: keep the scale at 1
+                std = values.std(dim=1) if variance is None else variance.sqrt()
                 self.scale.copy_(1.0 / (std + _STD_EPS))
             self.initialized.fill_(1)
         self._is_ready = True

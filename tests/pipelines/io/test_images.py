@@ -156,6 +156,13 @@ def test_an_unreadable_image_is_named_with_a_reason(
     assert list(caught.value.details)[-1] == "to fix"
 
 
+def test_asking_for_the_size_of_an_image_that_is_cut_off_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "bad one.png"
+    _cut_off(path)
+    with pytest.raises(UserError, match=r"cannot read the image 'bad one\.png'"):
+        image_size(path)
+
+
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no image 'x\.png'") as caught:
         read_image(tmp_path / "x.png")

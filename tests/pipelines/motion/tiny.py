@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.fomm.config import TrainRequest as FommRequest
 from pipelines.fomm.train import train as train_fomm
 from pipelines.io.images import write_png
 from pipelines.motion.config import SampleRequest, TrainRequest
@@ -31,7 +32,12 @@ CONFIG: dict[str, Any] = {
 def prepare(root: Path) -> None:
     """root/data with moving squares and root/fomm, a fomm that has seen them for two steps."""
     fomm.prepare_squares(root / "data")
-    train_fomm(fomm.request(root, run_dir=root / "fomm", max_steps=2), Heard())
+    train_fomm(fomm_request(root), Heard())
+
+
+def fomm_request(root: Path) -> FommRequest:
+    """A request to train root/fomm on root/data."""
+    return fomm.request(root, run_dir=root / "fomm", max_steps=2)
 
 
 def changed(**sections: Any) -> dict[str, Any]:

@@ -101,6 +101,18 @@ class Runs:
         return alone, together
 
 
+def prepare(family: str, home: Path) -> None:
+    """Data, and the run of another family that this one is built on."""
+    tiny = tiny_of(family)
+    if hasattr(tiny, "fomm_request"):  # its weights have to be of 64 bits too
+        tiny_of("fomm").prepare_squares(home / "data")
+        assert not train_together({("fomm", "1"): tiny.fomm_request(home)}, 1)
+        return
+    make = getattr(tiny, "prepare", None) or tiny.prepare_squares
+    takes_root = "root" in inspect.signature(make).parameters
+    make(home if takes_root else home / "data")
+
+
 @pytest.fixture(scope="session")
 def runs(request, tmp_path_factory) -> Runs:
     """Those of the families that the chosen tests are about; two processes train all in turn."""
@@ -117,10 +129,7 @@ def runs(request, tmp_path_factory) -> Runs:
         try:
             home = root / family
             if not home.exists():
-                tiny = tiny_of(family)
-                prepare = getattr(tiny, "prepare", None) or tiny.prepare_squares
-                takes_root = "root" in inspect.signature(prepare).parameters
-                prepare(home if takes_root else home / "data")
+                prepare(family, home)
             alone = tiny_request(family, home, stage)
             requests[0][family, stage] = alone
             together = tiny_request(family, home, stage, run_dir=home / "together" / stage)
