@@ -172,9 +172,10 @@ def _update_temporal(
     real = real.detach().requires_grad_()
     with frozen(discriminator, when=not trains):
         fake_logits, _ = discriminator(fake)  # first: the spectral norm moves with each forward
-        real_logits, _ = discriminator(real)
+        with full_precision(real.device):  # second derivatives overflow in 16 bits
+            real_logits, _ = discriminator(real)
+            penalty = losses.gradient_penalty(real_logits, real, differentiable=trains)
         hinge = losses.hinge_discriminator(real_logits, fake_logits)
-        penalty = losses.gradient_penalty(real_logits, real, differentiable=trains)
     if optimizer is not None:
         _update(optimizer, hinge + penalty_weight * penalty)
     return {"discriminator_temporal": hinge, "gradient_penalty": penalty}

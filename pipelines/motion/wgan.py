@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.motion.config import WganConfig
+from pipelines.nn.full_precision import full_precision
 
 
 class MotionGenerator(nn.Module):
@@ -62,5 +63,6 @@ def gradient_penalty(critic: MotionCritic, real: Tensor, fake: Tensor, share: Te
     real, fake: B T D.  share: B T 1 in [0, 1], of the real one.
     """
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    with full_precision(real.device):  # second derivatives overflow in 16 bits
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

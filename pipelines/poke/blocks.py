@@ -165,7 +165,7 @@ class ConvGru(nn.Module):
         gates = torch.sigmoid(for_gates + self.gates_from_state(state))
         reset, update = gates.chunk(2, dim=1)
         candidate = torch.tanh(for_candidate + self.candidate_from_state(reset * state))
-        return torch.lerp(state, candidate, update)
+        return torch.lerp(state, candidate.to(state), update.to(state))  # which autocast rounds
 
     @torch.no_grad()
     def _initialize(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pipelines.nn.full_precision import full_precision
 from pipelines.nn.whole_batch import num_parts, picked_rows
 from pipelines.poke import losses
 from pipelines.poke.config import FamilyConfig, PatchConfig, TemporalConfig
@@ -209,8 +210,9 @@ def update_critic(
     The order matters: each forward moves the spectral norm.
     """
     real, fake = real.detach().requires_grad_(), fake.detach()
-    real_logits, _ = critic(real, *shown)
-    penalty = losses.gradient_penalty(real_logits, real).mean()
+    with full_precision(real.device):  # second derivatives overflow in 16 bits
+        real_logits, _ = critic(real, *shown)
+        penalty = losses.gradient_penalty(real_logits, real).mean()
     fake_logits, _ = critic(fake, *shown)
     loss_real, loss_fake = losses.hinge_real(real_logits), losses.hinge_fake(fake_logits)
     _update(optimizer, loss_real + loss_fake + config.gradient_penalty * penalty)

@@ -24,6 +24,7 @@ def prepare(state: TrainState, settings: TrainConfig, device: torch.device) -> N
     if state.is_prepared:
         return
     state.is_prepared = True
+    _refuse_wrong_gradients(state, settings, device)
     if device.type == "cuda":
         has_tf32 = settings.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = has_tf32
@@ -35,6 +36,23 @@ def prepare(state: TrainState, settings: TrainConfig, device: torch.device) -> N
             checkpoint_blocks(module)
         if settings.compile and name not in state.differentiated_twice:
             module.compile()
+
+
+def _refuse_wrong_gradients(state: TrainState, settings: TrainConfig, device: torch.device) -> None:
+    """On a CPU the gradient of a small 3D convolution in bf16 is of memory that nobody wrote."""
+    if settings.precision != "bf16" or device.type != "cpu":
+        return
+    for name, network in state.modules.items():
+        if any(isinstance(module, nn.Conv3d) for module in network.modules()):
+            raise UserError(
+                "no bf16 on a CPU for a network with 3D convolutions",
+                {
+                    "network": name,
+                    "reason": f"torch {torch.__version__} gets their gradients wrong there",
+                    "to fix": "train.precision=fp32",
+                },
+                EXIT_USAGE,
+            )
 
 
 def precision_of(settings: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:

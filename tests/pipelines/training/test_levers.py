@@ -16,23 +16,26 @@ from tests.pipelines.training.toy import CPU, toy_batches
 class Pictures(nn.Module):
     """Blocks of convolutions in 2 and 3 dimensions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_3d: bool = True) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Tanh()) for _ in range(3)
         )
-        self.last = nn.Conv3d(2, 1, (1, 3, 3))
+        self.last = nn.Conv3d(2, 1, (1, 3, 3)) if in_3d else nn.Conv2d(2, 1, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
             x = block(x)
-        return self.last(x.unsqueeze(2)).flatten(1)
+        in_3d = isinstance(self.last, nn.Conv3d)
+        return self.last(x.unsqueeze(2) if in_3d else x).flatten(1)
 
 
-def trained(steps: int = 3, **settings) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def trained(
+    steps: int = 3, *, in_3d: bool = True, **settings
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """The weights after some steps of 8 clips, and what was logged."""
     torch.manual_seed(0)
-    net, critic = Pictures(), nn.Linear(4, 1)
+    net, critic = Pictures(in_3d=in_3d), nn.Linear(4, 1)
     optimizers = {
         "net": torch.optim.Adam(net.parameters(), lr=0.01),
         "critic": torch.optim.Adam(critic.parameters(), lr=0.01),
@@ -88,10 +91,15 @@ def test_a_lever_for_memory_or_speed_changes_no_numbers(settings):
 
 
 def test_half_precision_learns_nearly_the_same():
-    (plain, _), (half, _) = trained(), trained(precision="bf16")
+    (plain, _), (half, _) = (trained(in_3d=False, precision=each) for each in ("fp32", "bf16"))
     assert all(tensor.dtype == torch.float32 for tensor in half.values())
     changes = [float((plain[name] - half[name]).abs().max()) for name in plain]
     assert 0 < max(changes) < 0.05
+
+
+def test_half_precision_of_3d_convolutions_is_refused_on_a_cpu():
+    with pytest.raises(UserError, match="no bf16 on a CPU"):
+        trained(precision="bf16")
 
 
 def test_blocks_with_a_state_are_not_computed_twice():
