@@ -196,7 +196,7 @@ def test_the_keyboard_alone_makes_an_arrow(poked: Page) -> None:
     wait_for_answer(poked)
     line = arrows(poked).locator("line")
     assert float(line.get_attribute("x2") or 0) > float(line.get_attribute("x1") or 0)
-    assert "answer" in (poked.get_by_role("status").text_content() or "")
+    expect(poked.locator("p[role=status]")).to_contain_text("answer")
 
 
 def test_a_finger_makes_an_arrow(browser: Browser, serving: Serving) -> None:
