@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -238,6 +239,7 @@ class SeafileHost:
         self.files = files
         self.token = token
         self.tickets: dict[str, str] = {}
+        self._numbers = itertools.count()
         self.stamps = dict.fromkeys(files, "2021-06-01T10:00:00+02:00")
         self.url = f"{host.url}/d/{token}/"
         if old:
@@ -296,7 +298,7 @@ class SeafileHost:
         return self._redirect(next(iter(self.files)))
 
     def _redirect(self, path: str) -> Fault:
-        ticket = f"{len(self.tickets):08d}"
+        ticket = f"{next(self._numbers):08d}"
         self.tickets[ticket] = path
         name = path.rpartition("/")[2]
         return Fault(location=f"{self.host.url}/seafhttp/files/{ticket}/{name}")
