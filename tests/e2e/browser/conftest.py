@@ -108,7 +108,7 @@ def serving(plants: Desk, desk: Desk) -> Iterator[Serving]:
         assert url.startswith("http://127.0.0.1:"), process.stderr.read()
         yield Serving(url, process, plants.path / "kept", plants)
         process.send_signal(signal.SIGINT)
-        said, told = process.communicate(timeout=30)
+        said, told = process.communicate(timeout=120)
         assert process.returncode == 0, told
         assert said.strip() == "kept"
     finally:

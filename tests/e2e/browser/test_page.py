@@ -174,7 +174,7 @@ def test_without_a_run_the_page_says_how_to_get_one(
         page.screenshot(path=SCREENSHOTS / "no-run.png")
         page.close()
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=120)
         assert process.returncode == 0 and url.partition("token=")[2] not in said
     finally:
         process.kill()

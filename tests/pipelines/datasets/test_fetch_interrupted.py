@@ -59,10 +59,8 @@ def test_a_stop_leaves_the_parts_and_the_next_run_finishes(host: Host, tmp_path:
             if host.body_bytes > 150_000:
                 raise Interrupted
 
-    began = time.monotonic()
     with pytest.raises(Interrupted):
         fetch(request_for(tmp_path, sources), StopsSoon())
-    assert time.monotonic() - began < 5
     raw = tmp_path / "data" / "kth" / "raw"
     assert 0 < (raw / "a.zip.part").stat().st_size < len(data)
     host.piece_delay_s = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -112,10 +111,9 @@ def test_a_full_disk_ends_everything() -> None:
 def test_a_stop_from_outside_ends_all_threads_soon() -> None:
     stop, fetcher = threading.Event(), Pretended(1)
     threading.Timer(0.1, stop.set).start()
-    began = time.monotonic()
     with pytest.raises(Stopped):
         fetch_names({f"a{n}": fetcher for n in range(1000)}, jobs=1, stop=stop)
-    assert time.monotonic() - began < 3
+    assert len(fetcher.asked) < 1000
 
 
 def test_nothing_to_fetch_is_fine() -> None:
