@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.engines.config import Engine, Parts, Shard
 from pipelines.schema import (
     AbsolutePath,
     Config,
@@ -181,6 +182,11 @@ class SampleRequest(Config):
     )
     endpoint_unit: Literal["fraction", "px"] = "fraction"
     device: str = "auto"
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    parts: Parts = 8
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th video, from number i; a last call finishes"
+    )
 
 
 class TransferRequest(Config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -10,16 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.cinn.time_convolutions import FoldedConv, Form, sampling_form, training_form
 from pipelines.nn.norms import group_norm
-from pipelines.nn.spectral_norm import (
-    SpectralConv3d,
-    effective_weight,
-    fold_spectral_norm,
-)
+from pipelines.nn.spectral_norm import SpectralConv3d, effective_weight
+from pipelines.nn.time_convolutions import pays_in_training, planned_conv, training_form
 
-_EPS = 1e-5
-_SLOPE = 0.2
+EPS = 1e-5
+SLOPE = 0.2
 # input and output channels of the six blocks, as multiples of the decoder's width
 _WIDTHS = ((16, 16), (16, 16), (16, 8), (8, 4), (4, 2), (2, 1))
 _DOUBLINGS = 3  # blocks after the first that always double time and space
@@ -55,8 +51,8 @@ class VideoDecoder(nn.Module):
         time = (1, *[2] * _DOUBLINGS, *upsample_time)
         self.num_frames = prod(time)
         self.size_px = size_px
-        self._seed_shape = (16 * width, 1, size_px // prod(space), size_px // prod(space))
-        self.from_code = nn.Linear(code_size, prod(self._seed_shape))
+        self.seed_shape = (16 * width, 1, size_px // prod(space), size_px // prod(space))
+        self.from_code = nn.Linear(code_size, prod(self.seed_shape))
         self.blocks = nn.ModuleList(
             DecoderBlock(
                 width_in * width,
@@ -70,35 +66,17 @@ class VideoDecoder(nn.Module):
             for i, (width_in, width_out) in enumerate(_WIDTHS)
         )
         self.to_frames = nn.Conv3d(width, 3, 3, padding=1)
-        self._is_channels_last = False
 
     def forward(self, start: Tensor, code: Tensor) -> Tensor:
         """start: B 3 S S in [-1, 1].  code: B Z.  Returns the frames after it, B T 3 S S."""
         return self.render(self.start_maps(start), code)
-
-    def fold_for_sampling(self) -> VideoDecoder:
-        """Do what does not depend on the input once instead of in every forward.
-
-        The same output up to rounding; afterwards it can no longer be trained or saved. What is
-        measured to be faster on a CPU is done there alone. Returns itself.
-        """
-        fold_spectral_norm(self)
-        self._is_channels_last = self.to_frames.weight.device.type == "cpu"
-        form = sampling_form if self._is_channels_last else training_form
-        num_frames = 1
-        for block in self.blocks:
-            block.fold_for_sampling(num_frames, form)
-            num_frames *= block.upsample_time
-        return self
 
     def start_maps(self, start: Tensor) -> list[SpadeMaps]:
         """All that the decoder takes from a start frame, one entry per block.
 
         Depends on the start frame alone: for many motions of one frame compute it once.
         """
-        maps, map_px = [], self._seed_shape[-1]
-        if self._is_channels_last:  # the maps in the blocks' layout
-            start = start.contiguous(memory_format=torch.channels_last)
+        maps, map_px = [], self.seed_shape[-1]
         for block in self.blocks:
             map_px *= block.upsample_space
             maps.append(block.spade.maps(start, map_px))
@@ -106,14 +84,10 @@ class VideoDecoder(nn.Module):
 
     def render(self, maps: Sequence[SpadeMaps], code: Tensor) -> Tensor:
         """maps: of B start frames.  code: B Z.  Returns B T 3 S S in (-1, 1)."""
-        x = self.from_code(code).view(-1, *self._seed_shape)
-        if (
-            self._is_channels_last
-        ):  # the layout in which a CPU convolves fastest; every block keeps it
-            x = x.contiguous(memory_format=torch.channels_last_3d)
+        x = self.from_code(code).view(-1, *self.seed_shape)
         for block, block_maps in zip(self.blocks, maps, strict=True):
             x = block(x, block_maps, code)
-        x = self.to_frames(F.leaky_relu(x, _SLOPE))
+        x = self.to_frames(F.leaky_relu(x, SLOPE))
         return torch.tanh(x).transpose(1, 2)
 
 
@@ -153,23 +127,13 @@ class DecoderBlock(nn.Module):
         """x: B C T H W.  maps: at the upsampled size.  code: B Z."""
         space, time = self.upsample_space, self.upsample_time
         main = _repeat(self.spade.norm(x), time=1, space=space)
-        main = F.leaky_relu(self.spade.modulate(main, maps), _SLOPE, inplace=True)
+        main = F.leaky_relu(self.spade.modulate(main, maps), SLOPE, inplace=True)
         if time > 2:
             main = _repeat(main, time=time, space=1)
         main = _convolved(main, self.conv1, is_repeated=time == 2)
-        main = F.leaky_relu(self.adain(main, code), _SLOPE, inplace=True)
+        main = F.leaky_relu(self.adain(main, code), SLOPE, inplace=True)
         main = _convolved(main, self.conv2)
         return main + _repeat(self.shortcut(x), time=time, space=space)
-
-    def fold_for_sampling(self, num_frames: int, form: Callable[..., Form]) -> None:
-        """Put the weights of both convolutions into the form in which they are used, once.
-
-        num_frames: of what will come in.  form: training_form or sampling_form.
-        """
-        after, is_repeated = num_frames * self.upsample_time, self.upsample_time == 2
-        first = form(num_frames if is_repeated else after, is_repeated=is_repeated)
-        self.conv1 = FoldedConv(self.conv1, first)
-        self.conv2 = FoldedConv(self.conv2, form(after, is_repeated=False))
 
 
 class Spade(nn.Module):
@@ -189,7 +153,7 @@ class Spade(nn.Module):
         """start: B 3 S S.  Returns the maps at map_px x map_px."""
         # the published weights expect aligned corners here
         small = F.interpolate(start, size=(map_px, map_px), mode="bilinear", align_corners=True)
-        hidden = F.leaky_relu(self.conv(small), _SLOPE, inplace=True)
+        hidden = F.leaky_relu(self.conv(small), SLOPE, inplace=True)
         # one convolution for both: they read the same map, which is the larger part of the work
         weight = torch.cat((self.to_gamma.weight, self.to_beta.weight))
         bias = torch.cat((self.to_gamma.bias, self.to_beta.bias))
@@ -212,14 +176,10 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x: B C T H W.  code: B Z."""
         gamma, beta = self.from_code(code).chunk(2, dim=1)
-        if x.is_contiguous(memory_format=torch.channels_last_3d):
-            normalized = F.group_norm(x, x.shape[1], eps=_EPS)
-            gamma, beta = (each[..., None, None, None] for each in (gamma, beta))
-            return torch.addcmul(beta, normalized, gamma)
         # as one batch norm with a channel per clip and channel: scale and shift cost no extra pass
         flat = x.reshape(1, -1, *x.shape[2:])
         flat = F.batch_norm(
-            flat, None, None, gamma.flatten(), beta.flatten(), training=True, eps=_EPS
+            flat, None, None, gamma.flatten(), beta.flatten(), training=True, eps=EPS
         )
         return flat.view(x.shape)
 
@@ -235,21 +195,14 @@ def _repeat(x: Tensor, *, time: int, space: int) -> Tensor:
     """Nearest-neighbour upsampling of B C T H W by whole factors."""
     if time == space == 1:
         return x
-    if not x.is_contiguous(memory_format=torch.channels_last_3d):
-        return F.interpolate(x, scale_factor=(time, space, space), mode="nearest")
-    if space > 1:  # in 2D, where channels-last is fast
-        frames = x.transpose(1, 2).flatten(0, 1)
-        frames = F.interpolate(frames, scale_factor=float(space), mode="nearest")
-        x = frames.unflatten(0, (len(x), -1)).transpose(1, 2)
-    if time > 1:
-        x = x.permute(0, 2, 3, 4, 1).repeat_interleave(time, dim=1).permute(0, 4, 1, 2, 3)
-    return x
+    return F.interpolate(x, scale_factor=(time, space, space), mode="nearest")
 
 
 def _convolved(x: Tensor, conv: nn.Module, *, is_repeated: bool = False) -> Tensor:
     """3 x 3 x 3, padding 1. is_repeated: every frame of x stands for two."""
-    if isinstance(conv, FoldedConv):
-        return conv(x)
     assert isinstance(conv, nn.Conv3d)
+    weight = effective_weight(conv)
+    if pays_in_training(x, len(weight)):
+        return planned_conv(x, weight, conv.bias, is_repeated=is_repeated)
     form = training_form(x.shape[2], is_repeated=is_repeated)
-    return form.apply(x, form.split(effective_weight(conv)), conv.bias)
+    return form.apply(x, form.split(weight), conv.bias)

@@ -34,8 +34,8 @@ class VideoEncoder(nn.Module):
         widths = zip(channels, channels[1:], stride_time, stride_space, strict=False)
         map_px = _halved(size_px, 2)
         for width_in, width_out, time, space in widths:
-            first = ResidualBlock3d(width_in, width_out, stride=(time, space, space))
-            second = ResidualBlock3d(width_out, width_out, stride=(1, 1, 1))
+            first = ResidualBlock3d(width_in, width_out, stride=(time, space, space), planned=True)
+            second = ResidualBlock3d(width_out, width_out, stride=(1, 1, 1), planned=True)
             self.groups.append(nn.Sequential(first, second))
             map_px = _halved(map_px, space)
         self.to_mean = nn.Conv2d(channels[-1], code_size, map_px)

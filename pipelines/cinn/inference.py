@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from pipelines.cinn.autoencoder import ImageEncoder
-from pipelines.cinn.decoder import VideoDecoder
 from pipelines.cinn.encoder import VideoEncoder
 from pipelines.cinn.flow import ConditionalFlow, endpoint_code
+from pipelines.cinn.sampling_decoder import Decoder
 
 
 @dataclass(frozen=True)
 class Model:
     """The networks of a trained model, in eval mode; only motion transfer needs `encoder`."""
 
-    decoder: VideoDecoder
+    decoder: Decoder
     flow: ConditionalFlow
     embedder: ImageEncoder
     encoder: VideoEncoder | None = None
@@ -56,7 +56,7 @@ def motion_code(
 
 
 @torch.inference_mode()
-def render(decoder: VideoDecoder, start: Tensor, code: Tensor, num_frames: int) -> Tensor:
+def render(decoder: Decoder, start: Tensor, code: Tensor, num_frames: int) -> Tensor:
     """Decode as often as the length needs, each time from the last frame, with the same code.
 
     start: B 3 S S.  code: B Z or B N Z.  Returns B T 3 S S or B N T 3 S S.

@@ -24,7 +24,9 @@ from pipelines.cinn.frozen import FAMILY, INPUT_STAGES, Warn, frozen_checkpoint,
 from pipelines.cinn.inference import Model, encode_motion, sample_video
 from pipelines.cinn.networks import build_embedder, build_flow, build_stage1
 from pipelines.cinn.preview import to_bytes
+from pipelines.cinn.sampling_decoder import Decoder, for_sampling
 from pipelines.clips.frames import from_bytes
+from pipelines.engines.items import Items
 from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.files import sha256
 from pipelines.io.images import read_image, write_png
@@ -134,11 +136,11 @@ def load_encoder(config: FamilyConfig, checkpoint_dir: Path, device: torch.devic
     return encoder
 
 
-def load_decoder(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -> VideoDecoder:
+def load_decoder(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -> Decoder:
     """The video decoder of a stage 1, in the form for sampling."""
     decoder: VideoDecoder = _empty(lambda: build_stage1(config.stage1).decoder, device)
     load_weights(checkpoint_dir, {"decoder": decoder})
-    return decoder.fold_for_sampling()
+    return for_sampling(decoder)
 
 
 def load_embedder(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -> ImageEncoder:
@@ -161,19 +163,28 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
         for image in images
     ]
     scenes = scene_names([path.stem for path in request.images])
+    starts = [sampler.start(image) for image in images]
     total = len(images) * request.num
+
+    def made(place: int) -> np.ndarray:
+        number, each = divmod(place, request.num)
+        residual = request.temperature * sampler.residual(request.seed, number, each)
+        return sampler.animate(starts[number], residual, request.frames, endpoint=endpoints[number])
+
+    videos = Items(request, total, made, sampler.checkpoints, work)
+    if request.shard:
+        return videos.make_shard()
+    videos.spread(sample)
     rows: list[list[np.ndarray]] = []
     ends: list[tuple[str, np.ndarray, list[np.ndarray], Tensor]] = []
     with sample_writer(request.out_dir, kind="sample", fps=request.fps) as writer:
-        for number, (scene, image) in enumerate(zip(scenes, images, strict=True)):
-            start, endpoint = sampler.start(image), endpoints[number]
-            picture = to_bytes(start[0])
+        for number, (scene, start) in enumerate(zip(scenes, starts, strict=True)):
+            endpoint, picture = endpoints[number], to_bytes(start[0])
             rows.append([still(picture, request.frames)])
             if endpoint is not None:
                 ends.append((scene, picture, [], endpoint))
             for each in range(request.num):
-                residual = request.temperature * sampler.residual(request.seed, number, each)
-                video = sampler.animate(start, residual, request.frames, endpoint=endpoint)
+                video = videos[number * request.num + each]
                 if ends:
                     # the endpoint is that of the first piece of a longer video
                     ends[-1][2].append(video[: sampler.config.stage1.num_frames][-1])
@@ -191,6 +202,7 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
             write_png(writer.folder / LAST_FRAMES_NAME, last_frames_sheet(ends, control))
             draws["endpoints"] = {scene: endpoint[0].tolist() for scene, *_, endpoint in ends}
         writer.finish(_meta(request, sampler, scenes) | draws)
+    videos.clear()
     if ends:
         work.artifact(request.out_dir / LAST_FRAMES_NAME, "grid")
     return _result(request.out_dir, total, work)

@@ -58,7 +58,9 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory, findings: Findings) -> World:
     root = findings.folder(tmp_path_factory)
     videos = PackedVideos(cinn_world.prepare(root / "data", num_videos=512 if is_full() else 256))
-    cinn_world.train_all(root, FULL if is_full() else SHORT, Quiet(), threads=2 if is_full() else 1)
+    cinn_world.train_all(
+        root, FULL if is_full() else SHORT, Quiet(), threads=None if is_full() else 1
+    )
     return World(root, videos)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.cinn import sample as sample_module
 from pipelines.cinn.checkpoint import import_published
 from pipelines.cinn.config import FamilyConfig, SampleRequest, TransferRequest
 from pipelines.cinn.inference import Model, sample_video, transfer_motion
 from pipelines.cinn.networks import build_embedder, build_flow, build_stage1
-from pipelines.cinn.sample import load, sample, transfer
+from pipelines.cinn.preview import to_bytes as pixels
+from pipelines.cinn.sample import Sampler, load, sample, transfer
 from pipelines.events import UserError
 from pipelines.io.images import write_png
 from pipelines.io.video import write_mp4
@@ -244,6 +247,52 @@ def test_a_folder_of_the_published_size_gives_the_parity_cases_videos(tmp_path):
     found = transfer_motion(model, clip, starts, case.config["length"])
     compared = [each for each in case.compare(_only_video(case, found)) if each.output == "video"]
     assert compared and all(each.agrees for each in compared), str(compared[0])
+
+
+@pytest.mark.slow
+def test_sampling_an_imported_folder_gives_the_parity_cases_video(tmp_path, monkeypatch):
+    """Through what `i2v sample` calls, in the form for sampling; only the draws are the case's."""
+    case = Case(CASES / "sample_bair.json")
+    states = {role: case.state(f"{role}.") for role in ("decoder", "embedder", "flow")}
+    settings = {
+        "stage1": {
+            # of the encoder, which sampling does not need, the published numbers
+            "Encoder": {"channels": [64, 128, 256, 512, 512], "stride_s": [1, 2, 2, 2]},
+            "Decoder": case.config["Decoder"],
+            "Data": {"img_size": 64, "dataset": "bair"},
+        },
+        "ae": {"AE": case.config["AE"]},
+        "stage2": {"Flow": case.config["Flow"], "Training": {"control": False}},
+    }
+    folder = published_folder.write_model(tmp_path / "bair", settings=settings, states=states)
+    del states
+    imported(folder, tmp_path / "run")
+    shutil.rmtree(folder)
+    images = [tmp_path / "0.png", tmp_path / "1.png"]
+    for path in images:
+        write_png(path, tiny.moving_square(1, 1)[0])
+    starts, drawn = iter(case.inputs["start_frame"]), case.inputs["residual"]
+    monkeypatch.setattr(Sampler, "start", lambda *_: next(starts)[None])
+    monkeypatch.setattr(Sampler, "residual", lambda _, seed, image, number: drawn[image, None])
+    written = []
+
+    def seen(video: torch.Tensor) -> np.ndarray:
+        written.append(video)
+        return pixels(video)
+
+    monkeypatch.setattr(sample_module, "to_bytes", seen)
+    length = case.config["length"]
+    request = {"run_dir": tmp_path / "run", "images": images, "out_dir": tmp_path / "s", "num": 1}
+    sample(
+        SampleRequest.model_validate(request | {"frames": length, "device": "cpu"}), tiny.Heard()
+    )
+    video = torch.stack([each for each in written if len(each) == length])
+    found = [each for each in case.compare(_only_video(case, video)) if each.output == "video"]
+    assert found and all(each.agrees for each in found), str(found[0])
+    made = [pixels(each) for each in video]
+    entries = json.loads((tmp_path / "s" / "meta.json").read_text())["videos"]
+    hashes = [hashlib.sha256(np.ascontiguousarray(each).tobytes()).hexdigest() for each in made]
+    assert [each["frames_sha256"] for each in entries] == hashes
 
 
 def _only_video(case: Case, video: torch.Tensor) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pipelines.cinn.decoder import VideoDecoder
 from pipelines.cinn.encoder import VideoEncoder
 from pipelines.cinn.flow import ENDPOINT_CODE_SIZE, ConditionalFlow
 from pipelines.cinn.inference import Model
+from pipelines.cinn.sampling_decoder import for_sampling
 
 
 def small_model(*, is_controlled: bool = False) -> Model:
@@ -116,5 +117,5 @@ def test_the_form_for_sampling_gives_the_same_frames(upsample_time):
     start, code = torch.rand(2, 3, 32, 32), torch.randn(2, 8)
     with torch.no_grad():
         expected = decoder(start, code)
-        folded = decoder.fold_for_sampling()(start, code)
+        folded = for_sampling(decoder)(start, code)
     torch.testing.assert_close(folded, expected, atol=1e-5, rtol=0)

@@ -21,6 +21,7 @@ from pipelines.io.sample_folders import read_sample_folder
 from pipelines.io.video import read_video, write_mp4
 from pipelines.training.checkpoint import list_checkpoints
 from tests.pipelines.cinn import tiny
+from tests.pipelines.engines.sharing import check_shards
 
 CPU = torch.device("cpu")
 
@@ -233,3 +234,16 @@ def test_a_truncated_checkpoint_is_passed_over_and_refused_when_it_is_the_only_o
     with pytest.raises(UserError, match=r"weights\.safetensors has 100 bytes instead of"):
         sampled(trained, images, tmp_path / "out", run_dir=run_dir)
     assert not (tmp_path / "out").exists()
+
+
+def test_shards_in_any_order_and_a_last_call_give_the_files_of_one_call(trained, tmp_path):
+    write_png(tmp_path / "one.png", tiny.moving_square(1, 1)[0])
+    request = SampleRequest(
+        run_dir=trained / "runs" / "2",
+        images=(tmp_path / "one.png",),
+        out_dir=tmp_path / "out",
+        num=3,
+        frames=tiny.NUM_FRAMES,
+        device="cpu",
+    )
+    check_shards(sample, request, total=3)

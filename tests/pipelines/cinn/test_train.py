@@ -260,14 +260,19 @@ def test_a_training_is_shown_on_tensorboard_from_its_record(squares):
     assert {"reconstruction", "reconstruction video"} <= set(tags["images"])
 
 
-def test_a_diverging_training_keeps_the_last_good_checkpoint(squares):
-    train(tiny.request(squares, "ae", max_steps=3), tiny.Heard())
-    config = tiny.changed(ae={"optimizer": {"learning_rate": 1e30}})
-    with pytest.raises(UserError, match="training diverged at step"):
-        train(tiny.request(squares, "ae", config=config), tiny.Heard())
-    assert list_checkpoints(squares / "runs" / "ae")[0].name == "step-00000003"
-    assert json.loads((squares / "runs" / "ae" / "run.json").read_text())["status"] == "failed"
-    train(tiny.request(squares, "ae", max_steps=4), tiny.Heard())
+@pytest.mark.parametrize(("stage", "section"), [("1", "stage1"), ("ae", "ae"), ("2", "stage2")])
+def test_a_diverging_training_names_term_and_step_and_keeps_the_last_good_checkpoint(
+    squares, trained, stage, section
+):
+    runs = trained / "runs"
+    inputs = {"stage1_run": runs / "1", "ae_run": runs / "ae"} if stage == "2" else {}
+    train(tiny.request(squares, stage, max_steps=3, **inputs), tiny.Heard())
+    config = tiny.changed(**{section: {"optimizer": {"learning_rate": 1e30}}})
+    with pytest.raises(UserError, match=r"training diverged at step \d+: \w+ is (nan|-?inf)"):
+        train(tiny.request(squares, stage, config=config, **inputs), tiny.Heard())
+    assert list_checkpoints(squares / "runs" / stage)[0].name == "step-00000003"
+    assert json.loads((squares / "runs" / stage / "run.json").read_text())["status"] == "failed"
+    train(tiny.request(squares, stage, max_steps=4, **inputs), tiny.Heard())
 
 
 def test_a_grey_variant_can_be_trained_on(tmp_path):
