@@ -33,7 +33,7 @@ def build_model(config: FamilyConfig) -> PokeModel:
         ignores_poke=settings.ignores_poke,
         num_cells=settings.num_cells,
         update_bias=settings.update_bias,
-        unit_px=config.poke.unit_px or settings.size_px / 16,
+        unit_px=config.poke.unit_px or settings.size_px / 8,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipelines.engines.config import Engine, Parts, Shard
 from pipelines.schema import AbsolutePath, Config, DataConfig, OptimizerConfig, TrainConfig
 
 Stage = Literal["1"]
@@ -51,7 +52,7 @@ class PokeConfig(Config):
         False, description="a longer poke moves more; published models see its direction alone"
     )
     unit_px: float | None = Field(
-        None, gt=0, description="poke length of strength 1, with length_aware; size_px / 16"
+        None, gt=0, description="poke length of strength 1, with length_aware; size_px / 8"
     )
 
 
@@ -274,8 +275,13 @@ class SampleRequest(Config):
     """`i2v sample poke`."""
 
     run_dir: AbsolutePath
-    images: tuple[AbsolutePath, ...] = Field(min_length=1)
+    images: tuple[AbsolutePath, ...] = ()
     out_dir: AbsolutePath
+    test_clips: int | None = Field(
+        None, ge=16, description="in place of images: so many clips of the run's test data, poked"
+        " by their flow, stored as the published evaluation does (976)",
+    )  # fmt: skip
+    data_root: AbsolutePath | None = Field(None, description="prepared data, for test_clips")
     pokes: tuple[Annotated[Poke, BeforeValidator(read_poke)], ...] = Field(
         (), max_length=16, description="all of them at once"
     )
@@ -289,9 +295,18 @@ class SampleRequest(Config):
     fps: float = Field(5.0, gt=0, le=120)
     seed: int = Field(0, ge=0)
     device: str = "auto"
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    parts: Parts = 8
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th video, from number i; a last call finishes"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> SampleRequest:
+        if bool(self.images) == bool(self.test_clips):
+            raise ValueError("give --image FILE, or test_clips=976 for the run's test data")
+        if self.test_clips and (self.pokes or self.flow or self.sweep or self.shard):
+            raise ValueError("test_clips are poked by their own flow, all in one go")
         if self.pokes and self.flow:
             raise ValueError("pokes are given or drawn from a flow file, not both")
         if self.sweep and len(self.pokes) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -32,6 +33,7 @@ foreground: bool B 3 H W, of first, middle and last frame, where the data has ma
 reach: float32 2, pixels that a poke's length lies between, where clips differ in length."""
 
 _MASK = "mask"
+_MOST_LOOKED_AT = 500
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,19 @@ class PokeData:
         return arrays
 
 
-def open_poke_data(data_root: Path, config: FamilyConfig, work: Work) -> PokeData:
+def open_poke_data(
+    data_root: Path, config: FamilyConfig, work: Work, *, split: Literal["train", "test"] = "train"
+) -> PokeData:
     """Find prepared frames and the flow of the lag that is asked for.
 
+    split: what batches are taken from; of `test` every frame once, in random order, as it is.
     Raises UserError, naming what to do, where either is missing.
     """
     clips, lag = config.clips, config.flow_lag
     num_frames = clips.num_frames + 1
     videos = open_videos(data_root, config.data, sizes_px=(config.model.size_px,))
     span = clips.num_frames * clips.frame_step + 1
-    rows = long_enough(videos, config.data, split="train", num_frames=span, work=work)
+    rows = long_enough(videos, config.data, split=split, num_frames=span, work=work)
     has_masks = config.poke.foreground == "stored"
     if has_masks and _MASK not in videos.extra_names:
         raise UserError(
@@ -100,11 +105,17 @@ def open_poke_data(data_root: Path, config: FamilyConfig, work: Work) -> PokeDat
         )
     source = _flow_source(videos, lag, config)
     _require_flow(videos, source, rows, lag, config)
-    sampler, reaches = _sampler(videos, rows, source, config)
+    if split == "train":
+        sampler, reaches = _sampler(videos, rows, source, config)
+        validation = _validation(videos, config, span, work)
+    else:
+        rule, seed = _test_rule(config.clips), config.train.seed
+        sampler, reaches = ClipSampler(rows, videos.num_frames[rows], rule, seed=seed), {}
+        validation = []
     return PokeData(
         videos,
         sampler,
-        _validation(videos, config, span, work),
+        validation,
         source,
         Reading(extras=(_MASK,) if has_masks else (), flows={lag: 1}),
         num_frames,
@@ -113,14 +124,19 @@ def open_poke_data(data_root: Path, config: FamilyConfig, work: Work) -> PokeDat
 
 
 class EstimatedFlow:
-    """A stored estimate as if it were of the frames' own size."""
+    """A stored estimate as if it were of the frames' own size.
+
+    Where it was checked (`i2v estimate-flow --check`) and found wrong it is unknown: no poke there.
+    """
 
     def __init__(self, pack: FlowPack, size_px: int) -> None:
         self._pack, self._size_px = pack, size_px
 
     def flow(self, lag: int, row: int, start: int, count: int = 1) -> np.ndarray:
         """See clips.batches.FlowSource."""
-        return resize_flow_array(self._pack.flow(row, start, count), self._size_px)
+        flow = self._pack.flow(row, start, count)
+        flow[~np.broadcast_to(self._pack.reliable(row, start, count)[:, None], flow.shape)] = np.nan
+        return resize_flow_array(flow, self._size_px)
 
 
 def _rule(clips: ClipsConfig) -> ClipRule:
@@ -128,6 +144,12 @@ def _rule(clips: ClipsConfig) -> ClipRule:
     if clips.start == "every-frame":
         return FrameClips(num_frames, step)
     return VideoClips(num_frames, step, start=clips.start, repeats=clips.clips_per_video)
+
+
+def _test_rule(clips: ClipsConfig) -> ClipRule:
+    if clips.start == "first":
+        return _rule(clips)
+    return FrameClips(clips.num_frames + 1, clips.frame_step)
 
 
 def _sampler(
@@ -185,8 +207,8 @@ def _flow_source(videos: PackedVideos, lag: int, config: FamilyConfig) -> FlowSo
 def _require_flow(
     videos: PackedVideos, source: FlowSource, rows: Sequence[int], lag: int, config: FamilyConfig
 ) -> None:
-    """Look at the last flow of the videos at both ends of the list; cheap, and finds most gaps."""
-    for row in {rows[0], rows[-1]}:
+    """Look at the last flow of all videos, or of many of a long list."""
+    for row in rows[:: max(1, len(rows) // _MOST_LOOKED_AT)]:
         try:
             source.flow(lag, row, int(videos.num_frames[row]) - lag - 1, 1)
         except IndexError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
@@ -26,7 +26,34 @@ Answer = Callable[[np.ndarray, Sequence[Aim]], np.ndarray]
 _MOVING_PX = 2.0  # a true answer shorter than that has no direction worth comparing
 _FOUND_PX = 1.5  # how near the measure must come to the truth in the simulator's answer
 _PATCH_PX, _STEP_PX, _REACH_PX = 4, 8, 4  # of the places at which the background is looked at
+_SCENES_PER_TRIAL = 20  # looked at before giving up
 _NEARNESS = 5.0  # squared grey levels that a place one pixel farther must fit better by
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A generated plant. lag, frame_step, in frames: see plant_trials.
+
+    least_px: what a poked leaf must truly move, to be judged.
+    """
+
+    index: int
+    seed: int
+    size_px: int
+    lag: int
+    frame_step: int
+    least_px: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a trial was judged by. start: uint8 S S 3.  real, made: uint8 T S S 3."""
+
+    scene: Scene
+    start: np.ndarray
+    aim: Aim
+    real: np.ndarray
+    made: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,8 +63,8 @@ class Trial:
     wanted: what the poke says.  true: how the poked pixel moves in the simulator's answer.
     made: in the model's.  opposite: in the model's answer to the opposite poke.
     background: mean length of the motion of pixels that stay where they are in truth.
+    unpoked: in the answer to no poke.
     gain_db: PSNR of the answer minus that of a still video, on the poked leaf's region.
-    still_db: PSNR of the answer to no poke against the start frame.
     """
 
     wanted: tuple[float, float]
@@ -48,6 +75,7 @@ class Trial:
     background: float
     gain_db: float
     psnr_db: float
+    seen: Seen = field(repr=False)
 
     @property
     def cosine(self) -> float:
@@ -69,11 +97,15 @@ def plant_trials(
 
     count: trials.  lag: frames from the first to the last one of the answer.  frame_step: between
     two of its frames.  length_px: of the pokes; as each plant was poked when not given.
-    Scenes are passed over whose poked leaf hardly moves (under 2 px), is hidden at the end, is
-    poked outside the frame, or is not found again in the simulator's own answer.
+    Scenes are passed over whose poked leaf hardly moves (under 2 px, or half of a shorter poke), is
+    hidden at the end, is poked outside the frame, or is not found again in the simulator's own
+    answer. Ends with fewer trials where too few scenes can be judged.
     """
-    index, found = FIRST_INDEX["test"], 0
-    while found < count:
+    least_px = _MOVING_PX if length_px is None else min(_MOVING_PX, length_px / 2)
+    found, first = 0, FIRST_INDEX["test"]
+    for index in range(first, first + _SCENES_PER_TRIAL * count):
+        if found == count:
+            return
         clip = generate("plant", index, seed=seed, size_px=size_px, num_frames=lag + 1)
         poke = size_px * np.array(clip.labels["poke"], float)
         length = float(np.hypot(*poke[2:]))
@@ -81,24 +113,22 @@ def plant_trials(
             poke[2:] *= length_px / length
         trial = None
         if length and (poke[:2] >= 0).all() and (poke[:2] < size_px).all():
-            scene = _Scene(index, seed, size_px, lag, frame_step)
+            scene = Scene(index, seed, size_px, lag, frame_step, least_px)
             trial = _trial(answer, scene, poke)
-        index += 1
         if trial is not None:
             found += 1
             yield trial
 
 
-@dataclass(frozen=True)
-class _Scene:
-    index: int
-    seed: int
-    size_px: int
-    lag: int
-    frame_step: int
+def sweep(answer: Answer, seen: Seen, count: int) -> list[Trial]:
+    """One leaf poked in so many directions; those whose answer cannot be judged are left out."""
+    scene = replace(seen.scene, least_px=0.0)
+    aims = [seen.aim.turned(2 * math.pi * turn / count) for turn in range(count)]
+    pokes = [np.array([aim.column, aim.row, aim.dx, aim.dy]) for aim in aims]
+    return [each for each in (_trial(answer, scene, poke) for poke in pokes) if each is not None]
 
 
-def _trial(answer: Answer, scene: _Scene, poke: np.ndarray) -> Trial | None:
+def _trial(answer: Answer, scene: Scene, poke: np.ndarray) -> Trial | None:
     """The trial of one poke (column, row, dx, dy); None where its answer cannot be judged."""
     x, y, dx, dy = (float(value) for value in poke)
     lag = scene.lag
@@ -115,7 +145,7 @@ def _trial(answer: Answer, scene: _Scene, poke: np.ndarray) -> Trial | None:
     flow = clip.extra["flow_from_start"][lag - 1]
     true = flow[:, row, column]
     is_seen = bool(clip.extra["visible_from_start"][lag - 1, row, column])
-    if not is_seen or not np.isfinite(true).all() or np.hypot(*true) < _MOVING_PX:
+    if not is_seen or not np.isfinite(true).all() or np.hypot(*true) < scene.least_px:
         return None
     start, real = clip.frames[0], clip.frames[scene.frame_step :: scene.frame_step]
     leaf = clip.maps["mask"] == clip.maps["mask"][0, row, column]
@@ -137,6 +167,7 @@ def _trial(answer: Answer, scene: _Scene, poke: np.ndarray) -> Trial | None:
         background=_background(start, made[-1], clip.maps["mask"], flow),
         gain_db=psnr(real, made, region) - psnr(real, np.broadcast_to(start, real.shape), region),
         psnr_db=psnr(real, made),
+        seen=Seen(scene, start, aim, real, made),
     )
 
 

@@ -46,8 +46,9 @@ def answer(
 def answer_video(
     model: PokeModel, image: Tensor, poke: Tensor, num_frames: int, *, schedule: Schedule
 ) -> Tensor:
-    """The whole video at once, B T 3 S S."""
-    return model(image, poke, poke_strengths(schedule, num_frames))[0]
+    """The whole video, B T 3 S S."""
+    # drawn one by one: what a frame needs fits into a processor's cache, all at once do not
+    return torch.stack(list(answer(model, image, poke, num_frames, schedule=schedule)), dim=1)
 
 
 def published_placement(width: int, height: int, size_px: int) -> Placement:

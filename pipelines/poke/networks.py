@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log2
+from math import log2, sqrt
 from typing import Literal
 
 import torch
@@ -89,8 +89,9 @@ class PokeEncoder(nn.Module):
     """Poke map to code.
 
     Instance norm takes the length of a poke out of it almost wholly: only place and direction are
-    left. `is_length_aware` gives it back: the code is multiplied by the longest vector of the map,
-    over `unit_px`. Several pokes of one map keep their lengths relative to each other either way.
+    left. `is_length_aware` gives it back: the code is multiplied by the `strength` of the longest
+    vector of the map. Several pokes of one map keep their lengths relative to each other either
+    way.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class PokeEncoder(nn.Module):
         norm: Norm = "in",
         sees_image: bool = False,
         is_length_aware: bool = False,
-        unit_px: float = 4.0,
+        unit_px: float = 8.0,
     ) -> None:
         super().__init__()
         self.sees_image, self.is_length_aware, self.unit_px = sees_image, is_length_aware, unit_px
@@ -124,8 +125,17 @@ class PokeEncoder(nn.Module):
         code = self.bottleneck(x)
         longest = torch.linalg.vector_norm(poke, dim=1).amax((1, 2)).view(-1, 1, 1, 1)
         if self.is_length_aware:
-            code = code * (longest / self.unit_px)
+            code = code * strength(longest, unit_px=self.unit_px)
         return torch.where(longest > 0, code, torch.zeros_like(code))
+
+
+def strength(length: Tensor, *, unit_px: float) -> Tensor:
+    """What a poke's code is multiplied with: grows with the length, is 1 at `unit_px`.
+
+    Never more than the square root of 2: nothing goes as far as the longest pokes wish, and a code
+    larger than any of the training's would be answered by chance.
+    """
+    return length * sqrt(2) / torch.hypot(length, torch.full_like(length, unit_px))
 
 
 class Decoder(nn.Module):
@@ -169,7 +179,7 @@ class PokeModel(nn.Module):
         is_length_aware: bool = False,
         ignores_poke: bool = False,
         num_cells: int = 2,
-        unit_px: float = 4.0,
+        unit_px: float = 8.0,
         update_bias: float = 0.0,
     ) -> None:
         """sees_image: the poke encoder is shown the image too.  ignores_poke: the baseline that is

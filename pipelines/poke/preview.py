@@ -49,7 +49,7 @@ def write_answers(run_dir: Path, model: PokeModel, held_out: HeldOut, work: Work
         sheet: list[tuple[str, np.ndarray]] = []
         for scene, clip, start, aim, answer in zip(scenes, real, starts, aims, made, strict=True):
             facts = {"pokes": [aim.facts()], "arrives": arrives}
-            writer.add(scene, answer, start=clip[0], facts=facts)
+            writer.add(scene, answer, start=clip[0], marked=start, facts=facts)
             sheet += [(f"{scene} real", clip), ("poked", np.concatenate([start[None], answer]))]
         writer.add_grid([list(real[:, 1:]), list(made)], sheet)
         writer.finish({"about": "top row real, below the answers to the same pokes"})

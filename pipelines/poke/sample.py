@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipelines.engines.items import Items
 from pipelines.events import Work
 from pipelines.files import sha256
 from pipelines.io.fitting import Placement, place
@@ -38,6 +39,7 @@ from pipelines.poke.inference import (
 )
 from pipelines.poke.networks import PokeModel
 from pipelines.poke.run_config import FAMILY, run_config
+from pipelines.poke.test_set import write_test_set
 from pipelines.training.checkpoint import WEIGHTS_NAME, checkpoint_meta, load_weights
 from pipelines.training.device import prepare_device
 from pipelines.training.generators import torch_generator
@@ -116,6 +118,8 @@ def load(run_dir: Path, device: torch.device, *, warn: Callable[[str], None]) ->
     model = model.to_empty(device=device).eval().requires_grad_(False)
     load_weights(newest, {"model": model})
     fold_spectral_norm(model)
+    if device.type == "cpu":  # its convolutions are faster so
+        model = model.to(memory_format=torch.channels_last)
     meta = checkpoint_meta(newest)
     digest = meta["files"][WEIGHTS_NAME]["sha256"]
     about = {"path": str(newest), "step": meta["step"], "sha256": digest}
@@ -126,34 +130,65 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
     """Write the answers to pokes of each image: mp4, gif, grids and meta.json."""
     images = [read_image(path) for path in request.images]
     sampler = load(request.run_dir, prepare_device(request.device), warn=work.warning)
+    if request.test_clips:
+        return _answer_test_set(request, sampler, work)
     scenes = scene_names([path.stem for path in request.images])
     plans = [_aims(request, sampler, number, image, work) for number, image in enumerate(images)]
     num_frames = request.frames or sampler.config.clips.num_frames
     arrives = sampler.config.flow_lag // sampler.config.clips.frame_step
-    total, done = sum(len(plan) for plan in plans), 0
+    pictures = [sampler.picture(image, request.fit) for image in images]
+    asked = [
+        (picture, aims) for picture, plan in zip(pictures, plans, strict=True) for aims in plan
+    ]
+    videos = Items(
+        request,
+        len(asked),
+        lambda number: sampler.answer(*asked[number], num_frames),
+        sampler.checkpoint,
+        work,
+    )
+    if request.shard:
+        return videos.make_shard()
+    videos.spread(sample)
+    done = 0
     rows: list[list[np.ndarray]] = []
     sheet: list[tuple[str, np.ndarray]] = []
     with sample_writer(request.out_dir, kind="sample", fps=request.fps) as writer:
-        for scene, image, plan in zip(scenes, images, plans, strict=True):
-            picture = sampler.picture(image, request.fit)
+        for scene, picture, plan in zip(scenes, pictures, plans, strict=True):
             rows.append([still(picture, num_frames)])
             for number, aims in enumerate(plan):
-                video = sampler.answer(picture, aims, num_frames)
+                video = videos[done]
                 facts = {"pokes": [aim.facts() for aim in aims], "arrives": arrives}
-                writer.add(scene, video, sample=number, start=picture, facts=facts)
                 marked = with_arrows(picture, aims)
+                writer.add(scene, video, sample=number, start=picture, marked=marked, facts=facts)
                 sheet.append((f"{scene} {number}", np.concatenate([marked[None], video])))
                 if number < GRID_COLUMNS and len(rows) <= GRID_ROWS:
                     rows[-1].append(np.concatenate([marked[None], video]))
                 done += 1
-                work.progress("sample", done, total, "videos")
+                work.progress("sample", done, len(asked), "videos")
             rows[-1][0] = still(picture, num_frames + 1)
         writer.add_grid(_even(rows), sheet)
         writer.finish(_meta(request, sampler, scenes, num_frames))
+    videos.clear()
     work.artifact(request.out_dir / "grid.mp4", "grid")
     work.artifact(request.out_dir / "grid.png", "grid")
     grid = str(request.out_dir / "grid.mp4")
-    return {"samples": str(request.out_dir), "grid": grid, "videos": total}
+    return {"samples": str(request.out_dir), "grid": grid, "videos": len(asked)}
+
+
+def _answer_test_set(request: SampleRequest, sampler: Sampler, work: Work) -> dict[str, Any]:
+    return write_test_set(
+        request,
+        sampler.model,
+        sampler.config,
+        device=sampler.device,
+        facts={
+            "family": FAMILY,
+            "run": str(request.run_dir),
+            "checkpoints": {"model": sampler.checkpoint},
+        },
+        work=work,
+    )
 
 
 def _aims(

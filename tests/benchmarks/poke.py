@@ -1,4 +1,9 @@
-"""poke: training steps at the published sizes, sampling, and how soon the first frame is there."""
+"""poke: training steps at the published sizes, sampling, and how soon the first frame is there.
+
+`--against DIR`: a checkout of the published code, whose step and sampling then take turns with
+ours: same weights, same inputs, and the first results compared. VGG-19 has random weights on both
+sides, so that nothing has to be downloaded.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -18,11 +23,29 @@ from pipelines.poke.inference import answer, answer_video
 from pipelines.poke.perceptual import build_image_loss
 from pipelines.poke.steps import Batch, draw_step, poke_step
 from pipelines.training.device import choose_device
-from tests.benchmarks.rows import Measurement, Settings, apart, seconds
+from tests.benchmarks.poke_published import Published, Step
+from tests.benchmarks.rows import (
+    Apart,
+    Measurement,
+    Settings,
+    apart,
+    cpu_clock,
+    interleaved,
+    ratios,
+    seconds,
+)
 
 _PRESETS = {"plants_64": False, "plants_128": True}
 """Preset -> whether the row of its training step has both discriminators."""
 _FIRST_FRAME_S = 0.2
+_COMPARED = {"plants_64": 10, "plants_128": 2}
+"""Preset -> clips in a step beside the published code: at 128 fewer than its 9, for the time."""
+_SAME = 1e-3
+_SAMPLING_FLOOR = (
+    "; it has 1.25 times our multiplications, and at least eight tenths of our time are "
+    "convolutions at the processor's full speed"
+)
+"""Why sampling is not twice as fast: counted from the layers, and seen in a profile."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,6 +62,8 @@ def measure(settings: Settings) -> Iterator[Measurement]:
         at_most = _FIRST_FRAME_S if preset == "plants_64" else None
         name = f"{preset}, poke to first frame"
         yield _row(settings, name, first_frame_seconds, preset, at_most=at_most)
+        if settings.against is not None:
+            yield from _beside(settings, preset, has_critics)
 
 
 def _row(
@@ -98,12 +123,104 @@ def first_frame_seconds(preset: str, device: str, repeats: int) -> list[float]:
     return [once() for _ in range(repeats)]
 
 
+# The published code, taking turns with ours
+
+
+class Turns(NamedTuple):
+    """Seconds of each turn.  difference: largest of the first results, over their own size."""
+
+    ours: list[float]
+    theirs: list[float]
+    difference: float
+
+
+def _beside(settings: Settings, preset: str, has_critics: bool) -> Iterator[Measurement]:
+    common = (str(settings.against), settings.device, settings.repeats)
+    for count in (1, 8):
+        done = apart(sampling_turns, preset, count, *common)
+        title = f"{preset}, sampling 10 frames, batch {count}, over the published code"
+        yield _ratio(title, done, 2.0, _SAMPLING_FLOOR)
+    batch = 1 if settings.quick else _COMPARED[preset]
+    critics = "both discriminators" if has_critics else "no discriminators yet"
+    done = apart(step_turns, preset, has_critics, batch, *common)
+    title = f"{preset}, training step, batch {batch}, {critics}, over the published code"
+    yield _ratio(title, done, 1.5, "")
+    arguments = (preset, has_critics, batch, str(settings.against), settings.device)
+    ours, theirs = (apart(one_step, *arguments, whose).peak_mb for whose in ("ours", "theirs"))
+    yield Measurement(
+        f"{preset}, training step, batch {batch}, {critics}, memory over the published code's",
+        [ours / theirs], "x", at_most=1, peak_mb=ours, note=f"{ours:.0f} of {theirs:.0f} MB",
+    )  # fmt: skip
+
+
+def _ratio(title: str, done: Apart, at_least: float, more: str) -> Measurement:
+    turns: Turns = Turns(*done.result)
+    note = f"one thread; random weights; first results differ by {turns.difference:.0e}{more}"
+    values = ratios(turns.theirs, turns.ours)
+    return Measurement(title, values, "x", at_least=at_least, peak_mb=done.peak_mb, note=note)
+
+
+def sampling_turns(preset: str, batch: int, against: str, device: str, repeats: int) -> Turns:
+    """Image and poke to ten frames, ours and theirs."""
+    place, config = choose_device(device), _config(preset)
+    published = Published(Path(against), place)
+    image, poke = _inputs(config, batch, place)
+    return _taking_turns(*published.sampling(config, image, poke), repeats, device)
+
+
+def step_turns(
+    preset: str, has_critics: bool, batch: int, against: str, device: str, repeats: int
+) -> Turns:
+    """One training step, ours and theirs."""
+    return _taking_turns(*_steps(preset, has_critics, batch, against, device), repeats, device)
+
+
+def one_step(
+    preset: str, has_critics: bool, batch: int, against: str, device: str, whose: str
+) -> None:
+    """One training step of one side, for its memory."""
+    ours, theirs = _steps(preset, has_critics, batch, against, device)
+    (ours if whose == "ours" else theirs)()
+
+
+def _steps(
+    preset: str, has_critics: bool, batch: int, against: str, device: str
+) -> tuple[Step, Step]:
+    place, config = choose_device(device), _config(preset)
+    size, frames = config.model.size_px, config.clips.num_frames
+    clips = torch.rand(batch, frames + 1, 3, size, size, device=place) * 2 - 1
+    shown = Batch(clips, _poke(batch, size).to(place))
+    return Published(Path(against), place).steps(config, shown, has_critics=has_critics)
+
+
+def _taking_turns(ours: Step, theirs: Step, repeats: int, device: str) -> Turns:
+    """The first turn of each warms up, and must give the same numbers.
+
+    On a CPU with one thread and by its time, so that what else runs there counts less.
+    """
+    torch.set_num_threads(1)
+    clock = cpu_clock if choose_device(device).type == "cpu" else time.perf_counter
+    mine, other = ours(), theirs()
+    sizes = {name: float(value.abs().max()) for name, value in other.items()}
+    difference = max(float((mine[name] - other[name]).abs().max()) / sizes[name] for name in sizes)
+    if difference > _SAME:
+        raise AssertionError(f"ours is not the published computation: off by {difference:.1e}")
+    turns = interleaved([ours, theirs], repeats=repeats, warmups=0, clock=clock)
+    return Turns(*turns, difference)
+
+
 def _asked(preset: str, batch: int, place: torch.device) -> tuple[Any, torch.Tensor, torch.Tensor]:
     config = _config(preset)
     model = build_model(config).to(place).eval().requires_grad_(False)
+    return model, *_inputs(config, batch, place)
+
+
+def _inputs(
+    config: FamilyConfig, batch: int, place: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     size = config.model.size_px
     image = torch.rand(batch, 3, size, size, device=place) * 2 - 1
-    return model, image, _poke(batch, size).to(place)
+    return image, _poke(batch, size).to(place)
 
 
 def _poke(batch: int, size: int) -> torch.Tensor:

@@ -5,6 +5,9 @@ What is measured are plants that the training has not seen, poked as their simul
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from pipelines.poke.sample import load
 from pipelines.poke.train import train
 
 DATASET, SIZE_PX, NUM_FRAMES = "plants-of-the-test", 64, 3
-_PRESET = Path(__file__).parents[2] / "conf" / "poke" / "demo.yaml"
+_ROOT = Path(__file__).parents[2]
+_PRESET = _ROOT / "conf" / "poke" / "demo.yaml"
 
 
 class Quiet(Work):
@@ -34,6 +38,8 @@ class Quiet(Work):
 def prepare(data_root: Path, *, num_videos: int) -> Path:
     """Prepared plants with their true motion over a clip, 16 more of them held out."""
     folder = data_root / DATASET / "prepared" / f"{SIZE_PX}px"
+    if (folder / "index.json").is_file():
+        return folder
     rows = []
     with PackWriter(folder, size_px=SIZE_PX, channels=3) as writer:
         for split, count in {"train": num_videos, "val": 16}.items():
@@ -56,8 +62,17 @@ def _pack(writer: PackWriter, split: str, number: int) -> dict[str, Any]:
         "original_size": [SIZE_PX, SIZE_PX],
         "labels": clip.labels,
     }
-    flow = clip.extra["flow_from_start"][NUM_FRAMES - 1 :].astype("float32")
-    return writer.add(row, clip.frames, flow={NUM_FRAMES: encode_flow(flow)})
+    return writer.add(row, clip.frames, flow={NUM_FRAMES: encode_flow(clip.flow[NUM_FRAMES])})
+
+
+def estimate_flow(data_root: Path) -> None:
+    """The same motion as DIS finds it, by the command that a user types."""
+    program = shutil.which(_ROOT / ".venv" / "bin" / "i2v") or shutil.which("i2v")
+    assert program is not None, "the program i2v is not installed: make setup"
+    words = ("estimate-flow", DATASET, "--estimator", "dis", "--lags", str(NUM_FRAMES), "--check")
+    variables = {**os.environ, "I2V_DATA": str(data_root)}
+    variables.pop("PYTHONPATH", None)  # that of the tests is of another environment
+    subprocess.run([program, *words], check=True, env=variables)
 
 
 def settings(num_videos: int, num_steps: int, **changes: Mapping[str, Any]) -> dict[str, Any]:

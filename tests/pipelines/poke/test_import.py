@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 
 from pipelines.events import UserError
+from pipelines.io.flow_files import write_flow
+from pipelines.io.video import read_video
 from pipelines.poke import checkpoint
 from pipelines.poke.aim import Aim
 from pipelines.poke.build import build_model
@@ -94,6 +97,56 @@ def test_an_imported_model_answers_as_its_published_weights_do(folder, tmp_path)
     picture = sampler.picture(image, "squash")
     aims = [Aim(16, 15, 20 / 6, -20 / 4)]
     assert np.array_equal(sampler.answer(picture, aims, 4), expected)
+
+
+@pytest.fixture
+def flow_file(tmp_path) -> Path:
+    """Something in the middle of a picture of 200 x 130 px that moves to the right."""
+    flow = np.zeros((2, 130, 200), np.float32)
+    flow[0, 50:80, 80:120] = 10
+    write_flow(tmp_path / "x.flo", flow, form="flo")
+    return tmp_path / "x.flo"
+
+
+@pytest.mark.parametrize("origin", ["trained", "imported"])
+def test_a_trained_and_an_imported_run_answer_every_kind_of_request(
+    request, folder, flow_file, tmp_path, origin
+):
+    if origin == "trained":
+        run_dir = request.getfixturevalue("trained") / "run"
+    else:
+        run_dir = tmp_path / "run"
+        imported(folder, run_dir)
+    photo = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 255, (130, 200, 3), np.uint8)
+    Image.fromarray(noise).save(photo)
+    asked = {
+        "pixels": ({"pokes": ["100,60,20,-20"]}, 1),
+        "fractions": ({"pokes": ["0.5,0.5,0.1,-0.1"]}, 1),
+        "several": ({"pokes": ["100,60,20,-20", "40,30,0,9"], "frames": 7}, 1),
+        "sweep": ({"pokes": ["100,60,20,0"], "sweep": 8}, 8),
+        "from-flow": ({"flow": flow_file, "num": 2}, 2),
+        "drawn": ({"num": 3}, 3),
+    }
+    for name, (changes, count) in asked.items():
+        out = tmp_path / name
+        fields = {"run_dir": run_dir, "out_dir": out, **changes}
+        sample(tiny.sample_request(tmp_path, photo, **fields), tiny.Heard())
+        videos = json.loads((out / "meta.json").read_text())["videos"]
+        assert len(videos) == count, name
+        for video in videos:
+            frames = np.stack(list(read_video(out / video["file"])))
+            assert frames.shape == (changes.get("frames", 4), 32, 32, 3)
+        assert (out / "grid.png").is_file() and (out / "grid.mp4").is_file()
+
+
+def test_weights_of_the_other_resolution_are_named(folder, tmp_path):
+    config = folder / "config" / "config.yaml"
+    other = SETTINGS.replace("layers: [8, 8], nf_deep: 8", "nf_deep: 8, min_spatial_size: 8")
+    config.write_text(other.replace("[32, 32]", "[64, 64]"))
+    with pytest.raises(UserError, match="do not fit the settings") as caught:
+        imported(folder, tmp_path / "run")
+    assert "missing" in str(caught.value.details["reason"])
 
 
 def test_settings_that_do_not_fit_the_weights_are_named(folder, tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from pipelines.poke.build import build_model, build_networks
 from pipelines.poke.inference import answer, answer_video, bilinear_bytes
-from pipelines.poke.networks import poke_strengths
+from pipelines.poke.networks import poke_strengths, strength
 from tests.pipelines.poke import tiny
 
 
@@ -37,7 +37,15 @@ def test_the_published_code_hardly_knows_a_pokes_length_and_the_length_aware_one
     short, long = (code_of(published, image, length, 0.0) for length in (4.0, 12.0))
     assert (long - short).abs().max() < 0.05 * short.abs().max()
     short, long = (code_of(aware, image, length, 0.0) for length in (4.0, 12.0))
-    assert torch.allclose(long.norm() / short.norm(), torch.tensor(3.0), rtol=0.05)
+    expected = 3 * (4**2 + 4**2) ** 0.5 / (12**2 + 4**2) ** 0.5  # strength 1 at 4 px
+    assert torch.allclose(long.norm() / short.norm(), torch.tensor(expected), rtol=0.05)
+
+
+def test_a_poke_of_any_length_has_a_code_that_is_not_much_larger_than_the_published_one():
+    lengths = torch.tensor([0.0, 2.0, 4.0, 8.0, 16.0, 1000.0])
+    found = strength(lengths, unit_px=8.0)
+    assert found[3] == pytest.approx(1) and (found.diff() > 0).all()
+    assert found[0] == 0 and found[-1] < 2**0.5
 
 
 def test_a_poke_of_length_0_has_the_code_0_in_every_sample_by_itself(image):

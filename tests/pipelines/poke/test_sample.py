@@ -17,6 +17,7 @@ from pipelines.metrics.evaluate import evaluate
 from pipelines.poke.aim import Aim
 from pipelines.poke.config import read_poke
 from pipelines.poke.sample import load, sample
+from tests.pipelines.engines.sharing import check_shards
 from tests.pipelines.poke import tiny
 
 
@@ -142,8 +143,38 @@ def test_weights_of_another_resolution_are_refused(trained, tmp_path, photo):
     shutil.copytree(trained / "run", root / "run")
     config = root / "run" / "config.yaml"
     config.write_text(config.read_text().replace("- 8\n    - 8\n", "- 8\n    - 8\n    - 8\n"))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="does not fit") as caught:
         sampled(root, tmp_path / "a", photo, pokes=["40,30,8,-6"])
+    assert caught.value.details
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "fit"),
+    [((64, 64), "squash"), ((300, 20), "pad"), ((17, 90), "center-crop")],
+)
+def test_an_image_of_any_size_and_aspect_is_answered_at_the_models_size(
+    trained, tmp_path, size, fit
+):
+    width, height = size
+    path = tmp_path / "x.png"
+    noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    poke = f"{width // 2},{height // 2},{width // 3},0"
+    meta = sampled(trained, tmp_path / "a", path, pokes=[poke], fit=fit)
+    assert frames_of(tmp_path / "a", meta, 0).shape[1:] == (tiny.SIZE_PX, tiny.SIZE_PX, 3)
+    (found,) = meta["videos"][0]["pokes"]
+    assert abs(found["column"] - tiny.SIZE_PX / 2) <= 2 and abs(found["row"] - 16) <= 2
+
+
+@pytest.mark.parametrize("poke", ["0,0,5,5", "79,59,-5,-5", "0,59,5,-5"])
+def test_a_poke_at_the_border_is_cut_there_and_answered_with_a_warning(
+    trained, tmp_path, photo, poke
+):
+    heard = tiny.Heard()
+    changes = {"out_dir": tmp_path / "a", "pokes": [poke]}
+    sample(tiny.sample_request(trained, photo, **changes), heard)
+    assert "on the border" in heard.of("warning")[0]["message"]
 
 
 def test_frames_one_by_one_are_those_of_the_whole_video(trained):
@@ -163,3 +194,8 @@ def test_what_was_sampled_is_measured_with_the_pokes_it_was_made_for(trained, tm
     (entry,) = json.loads(out.read_text())["evaluations"]
     names = [each["metric"] for each in entry["results"]]
     assert names == ["poke-error", "poke-direction", "poke-control"]
+
+
+def test_shards_in_any_order_and_a_last_call_give_the_files_of_one_call(trained, tmp_path, photo):
+    request = tiny.sample_request(trained, photo, out_dir=tmp_path / "out", num=3)
+    check_shards(sample, request, total=3)

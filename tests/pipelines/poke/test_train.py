@@ -126,6 +126,14 @@ def test_data_without_any_flow_says_how_to_estimate_it(tmp_path):
     assert caught.value.details["run first"].startswith("i2v estimate-flow squares")
 
 
+def test_a_video_without_flow_among_others_is_named(tmp_path):
+    tiny.prepare_squares(tmp_path / "data", without_flow=2)
+    with pytest.raises(UserError, match=r"video 'squares/train/00002' has no flow") as caught:
+        train(tiny.request(tmp_path), tiny.Heard())
+    assert caught.value.exit_code == EXIT_NO_DATA
+    assert "leave such videos out" in caught.value.details["or"]
+
+
 def test_a_run_is_not_continued_with_another_network(trained, tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(trained, root)

@@ -59,8 +59,12 @@ def prepare_squares(
     size_px: int = SIZE_PX,
     has_flow: bool = True,
     has_masks: bool = False,
+    without_flow: int | None = None,
 ) -> Path:
-    """A prepared variant of moving squares; counts: videos of train, val, test."""
+    """A prepared variant of moving squares; counts: videos of train, val, test.
+
+    without_flow: number of a training video that has it for its first frame only.
+    """
     folder = data_root / "squares" / "prepared" / f"{size_px}px"
     rows = []
     with PackWriter(folder, size_px=size_px, channels=3) as writer:
@@ -77,6 +81,8 @@ def prepare_squares(
                     "labels": {},
                 }
                 frames, flow = moving_square(zlib.crc32(video_id.encode()), num_frames, size_px)
+                if (split, number) == ("train", without_flow):
+                    flow = flow[:1]
                 motion = {NUM_FRAMES: encode_flow(flow)} if has_flow else None
                 mask = (frames[..., 2] > frames[0, 0, 0, 2] + 60).astype(np.uint8)
                 extra = {"mask": mask} if has_masks else None
