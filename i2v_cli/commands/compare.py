@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from i2v_cli import locations, options
+from i2v_cli import locations, names, options
 from i2v_cli.commands import eval as eval_verb
 from i2v_cli.commands import report
-from i2v_cli.console import Outcome, short
-from i2v_cli.registry import Target
+from i2v_cli.console import Outcome, Table, short
+from i2v_cli.registry import METRICS, Target
 
 if TYPE_CHECKING:
     from i2v_cli.jobs import Plan
     from i2v_cli.presets import Given
 
-METRICS = ("psnr", "ssim")
+MEASURED = ("psnr", "ssim")
 
 
 def run(
@@ -49,6 +50,14 @@ def run(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"what to measure, as in i2v eval (repeat) ({', '.join(MEASURED)})",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     seed: options.Seed = None,
     device: options.Device = None,
     dry_run: options.DryRun = False,
@@ -70,18 +79,39 @@ def run(
         "seed": ("--seed", seed),
         "device": ("--device", device),
     }
+    wanted = tuple(metric or MEASURED)
+    for each in wanted:
+        names.choose("metric", each, METRICS)
     planned = plan(runs, given)
     if dry_run:
         return runner.dry_run(planned)
     made = runner.carry_out(planned)
     folder = planned.outputs["comparison"]
-    for name in made["folders"]:
-        runner.carry_out(_measurement(folder, name))
+    measured = {
+        name: runner.carry_out(_measurement(folder, name, wanted)) for name in made["folders"]
+    }
     page = report.plan(str(folder), {})
     runner.carry_out(page)
+    table = together(measured)
     return Outcome(
-        result={**made, "metrics": str(folder / "metrics.json"), "page": str(page.outputs["page"])},
-        lines=[short(page.outputs["page"])],
+        result={
+            **made,
+            "metrics": str(folder / "metrics.json"),
+            "page": str(page.outputs["page"]),
+            "columns": table.headings,
+            "rows": table.rows,
+        },
+        table=table,
+        notes=[f"side by side on {short(page.outputs['page'])}"],
+    )
+
+
+def together(measured: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row for each folder of videos, one column for each metric with its unit."""
+    first = next(iter(measured.values()))["rows"]
+    headings = ["videos", *(f"{row[0]} ({row[4]})" if row[4] else row[0] for row in first)]
+    return Table(
+        headings, [[name, *(row[1] for row in each["rows"])] for name, each in measured.items()]
     )
 
 
@@ -117,7 +147,7 @@ def plan(runs: list[str], given: Given) -> Plan:
     )
 
 
-def _measurement(folder: Path, name: str) -> Plan:
+def _measurement(folder: Path, name: str, metrics: Sequence[str]) -> Plan:
     """The job that measures one of the folders; all numbers go to one file."""
     given: Given = {
         "label": ("--label", name),
@@ -126,4 +156,4 @@ def _measurement(folder: Path, name: str) -> Plan:
         "baselines": ("--baselines", False),
     }
     samples = folder / "samples"
-    return eval_verb.plan(METRICS, given, source=str(samples / name), real=str(samples / "real"))
+    return eval_verb.plan(metrics, given, source=str(samples / name), real=str(samples / "real"))

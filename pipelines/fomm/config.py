@@ -214,6 +214,9 @@ class TransferRequest(Config):
     )
     frames: int | None = Field(None, ge=2, description="first frames of the driving video; all")
     fps: float | None = Field(None, gt=0, le=120, description="the driving video's")
+    sound: bool = Field(
+        True, description="the driving video's, where it has one and fps stays its own"
+    )
     size_px: int | None = Field(
         None, ge=16, le=2048, description="height and width to work at; as in training"
     )
@@ -221,6 +224,24 @@ class TransferRequest(Config):
     grid_align_corners: bool | None = Field(
         None, description="sampling convention; that of the run (model.grid_align_corners)"
     )
+    device: str = "auto"
+
+
+class AnimateRequest(Config):
+    """`i2v transfer fomm --videos`: the published animation of a whole folder."""
+
+    run_dir: AbsolutePath
+    videos: AbsolutePath = Field(description="folder of videos that drive each other's first frame")
+    pairs: AbsolutePath | None = Field(
+        None, description="csv with columns source and driving; the published draw"
+    )
+    num_pairs: int = Field(50, ge=1, le=10_000)
+    out_dir: AbsolutePath
+    relative: bool = Field(True, description="as published: moves by what the driving video moves")
+    adapt_scale: bool = Field(
+        False, description="with relative: moves as large as the image's keypoints lie apart"
+    )
+    frames: int | None = Field(None, ge=2, description="first frames of each video; all")
     device: str = "auto"
 
 

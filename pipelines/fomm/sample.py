@@ -44,7 +44,8 @@ from pipelines.fomm.visualisation import visualised
 from pipelines.io.images import IMAGE_SUFFIXES, fit_image, read_image
 from pipelines.io.sample_folders import frame_paths
 from pipelines.io.sample_writer import sample_writer, scene_names, still
-from pipelines.io.video import probe, read_video, write_mp4
+from pipelines.io.sound import add_sound
+from pipelines.io.video import VIDEO_SUFFIXES, probe, read_video, write_mp4
 from pipelines.training.beginning import settings_of
 from pipelines.training.checkpoint import WEIGHTS_NAME, checkpoint_meta, load_weights
 from pipelines.training.device import prepare_device
@@ -265,7 +266,8 @@ def transfer(request: TransferRequest, work: Work) -> dict[str, Any]:
             [[still(start, len(video)), real, video]], [("driving", real), (scene, video)]
         )
         write_mp4(writer.folder / VISUAL_NAME, drawn, fps)
-        writer.finish(_meta(request, animator, chosen, len(video)))
+        has_sound = _with_sound(request, writer.folder / writer.entries[0]["file"])
+        writer.finish(_meta(request, animator, chosen, len(video)) | {"has_sound": has_sound})
     for name in ("grid.mp4", "grid.png", VISUAL_NAME):
         work.artifact(request.out_dir / name, "grid")
     grid = str(request.out_dir / "grid.mp4")
@@ -332,6 +334,14 @@ def read_driving(
     return frames, fps
 
 
+def _with_sound(request: TransferRequest, video_path: Path) -> bool:
+    """Add the driving video's sound; returns whether there is any. At another speed it is left."""
+    is_video = request.driving.suffix.lower() in VIDEO_SUFFIXES
+    if not (request.sound and is_video and request.fps is None):
+        return False
+    return add_sound(video_path, request.driving)
+
+
 def _chosen_frame(request: TransferRequest, source: Source, driving: Keypoints, work: Work) -> int:
     """The driving frame that the image is taken to be like; its moves are counted from there."""
     if not request.relative:
@@ -391,4 +401,5 @@ def _command(request: TransferRequest) -> list[str]:
     for name in ("size_px", "grid_align_corners"):
         value = getattr(request, name)
         words += [f"{name}={str(value).lower()}"] if value is not None else []
+    words += ["sound=false"] * (not request.sound)
     return [*words, f"fit={request.fit}", "--out", str(request.out_dir)]

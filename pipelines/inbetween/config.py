@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.engines.config import Engine, Parts, Shard
 from pipelines.schema import (
     AbsolutePath,
     Config,
@@ -38,11 +39,22 @@ class NetworkConfig(Config):
     noise_size: int = Field(128, ge=1)
     generator_channels: tuple[int, int, int] = (256, 128, 64)
     discriminator_channels: tuple[int, int, int, int] = (64, 128, 256, 512)
+    mixes_ends: bool = Field(
+        False,
+        description="a pixel is a mixture of the first image's, the last image's and one of the "
+        "generator's own, which also chooses the shares: not in the paper, learns far sooner",
+    )
     is_midnet: bool = Field(
         False,
         description="exactly as the unofficial TensorFlow code: statistics of the batch also at "
         "test time, batch norm and leaky ReLU on the output, end frames not put back",
     )
+
+    @model_validator(mode="after")
+    def _midnet_has_no_mixture(self) -> NetworkConfig:
+        if self.is_midnet and self.mixes_ends:
+            raise ValueError("is_midnet and mixes_ends are two ways to make a pixel")
+        return self
 
 
 class LossConfig(Config):
@@ -114,6 +126,11 @@ class SampleRequest(Config):
     fps: float = Field(8.0, gt=0, le=120)
     seed: int = Field(0, ge=0)
     device: str = "auto"
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    parts: Parts = 8
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th video, from number i; a last call finishes"
+    )
 
 
 class HubRequest(Config):

@@ -15,6 +15,8 @@ _SLOPE = 0.2
 _BATCH_NORM_EPS = 1e-3
 _LAYER_NORM_EPS = 1e-12
 _FIRST_NOISE, _FIRST_GATE = 0.1, -2.0
+_MIXED, _FIRST_PAINTED = 3, 0.1
+"""What a pixel is mixed of: first image, last image, painted; and the last one's first share."""
 
 
 class ImageEncoder(nn.Module):
@@ -109,9 +111,10 @@ class VideoGenerator(nn.Module):
         super().__init__()
         first, second, third = config.generator_channels
         widths = (config.latent_channels, first, first, second, second, third, third)
+        channels_out = config.num_channels + (_MIXED if config.mixes_ends else 0)
         self.is_midnet = config.is_midnet
         self.deconvs, self.norms = nn.ModuleList(), nn.ModuleList()
-        for i, (a, b) in enumerate(itertools.pairwise((*widths, config.num_channels))):
+        for i, (a, b) in enumerate(itertools.pairwise((*widths, channels_out))):
             doubles = i >= 2 and i % 2 == 0
             kernel, stride = ((3, 4, 4), (1, 2, 2)) if doubles else ((3, 3, 3), (1, 1, 1))
             self.deconvs.append(nn.ConvTranspose3d(a, b, kernel, stride, padding=1))
@@ -119,10 +122,28 @@ class VideoGenerator(nn.Module):
                 self.norms.append(_batch_norm(nn.BatchNorm3d, b, config))
 
     def forward(self, z: Tensor) -> Tensor:
-        """z: B L T h w; returns B C T 8h 8w, in (-1, 1) unless it is midnet's."""
+        """z: B L T h w; returns B C T 8h 8w: colours before tanh, but midnet's as they are.
+
+        Where ends are mixed, three channels follow the colours: `mixed` says what they mean.
+        """
         for deconv, norm in zip(self.deconvs, self.norms, strict=False):
             z = F.leaky_relu(norm(deconv(z)), _SLOPE)
-        return z if self.is_midnet else self.deconvs[-1](z).tanh()
+        return z if self.is_midnet else self.deconvs[-1](z)
+
+
+def mixed(made: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Each pixel as the start's, the end's and a painted one in shares that add up to 1.
+
+    made: B C+3 T H W, colours before tanh and logits of the shares, over those of a cross-fade.
+    start, end: B C H W in [-1, 1].  Returns B C T H W.
+    """
+    painted, logits = made.split([start.shape[1], _MIXED], dim=1)
+    num_frames = made.shape[2]
+    late = (torch.arange(num_frames).to(made) + 0.5) / num_frames  # never 0: logarithms follow
+    shares = torch.stack([1 - late, late, torch.full_like(late, _FIRST_PAINTED)])
+    shares = (logits + shares.log()[:, :, None, None]).softmax(dim=1)
+    of_start, of_end, of_painted = shares.split(1, dim=1)
+    return of_start * start[:, :, None] + of_end * end[:, :, None] + of_painted * painted.tanh()
 
 
 class Inbetweener(nn.Module):
@@ -130,7 +151,7 @@ class Inbetweener(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.is_midnet = config.is_midnet
+        self.is_midnet, self.mixes_ends = config.is_midnet, config.mixes_ends
         self.encoder = ImageEncoder(config)
         self.latent = LatentVideo(config)
         self.generator = VideoGenerator(config)
@@ -141,9 +162,11 @@ class Inbetweener(nn.Module):
         The first and the last frame are the given ones, except for midnet.
         """
         z = self.latent(self.encoder(start), self.encoder(end), noise)
-        video = self.generator(z).transpose(1, 2)
+        made = self.generator(z)
         if self.is_midnet:
-            return video
+            return made.transpose(1, 2)
+        video = mixed(made, start, end) if self.mixes_ends else made.tanh()
+        video = video.transpose(1, 2)
         return torch.cat([start[:, None], video[:, 1:-1], end[:, None]], dim=1)
 
 

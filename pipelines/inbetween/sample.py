@@ -6,7 +6,7 @@ The one place with the inference procedure of our own model; tfhub.py has the pr
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.engines.items import Items
 from pipelines.events import Work
 from pipelines.inbetween.config import FamilyConfig, SampleRequest
 from pipelines.inbetween.data import as_clips
@@ -88,22 +89,27 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
         is_grey=sampler.is_grey,
         work=work,
     )
-    return write_videos(
+    videos = _videos(request, sampler, ends, work)
+    if request.shard:
+        return videos.make_shard()
+    videos.spread(sample)
+    result = write_videos(
         request.out_dir,
         ends,
-        _videos(request, sampler, ends, work),
+        videos.in_order(),
         fps=request.fps,
         meta=_meta(request, sampler),
         work=work,
     )
+    videos.clear()
+    return result
 
 
-def _videos(
-    request: SampleRequest, sampler: Sampler, ends: Ends, work: Work
-) -> Iterator[np.ndarray]:
-    for number in range(request.num):
-        yield sampler.between(ends.start, ends.end, sampler.noise(request.seed, number))
-        work.progress("sample", number + 1, request.num, "videos")
+def _videos(request: SampleRequest, sampler: Sampler, ends: Ends, work: Work) -> Items:
+    def made(number: int) -> np.ndarray:
+        return sampler.between(ends.start, ends.end, sampler.noise(request.seed, number))
+
+    return Items(request, request.num, made, sampler.checkpoint, work)
 
 
 def _meta(request: SampleRequest, sampler: Sampler) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipelines.engines.config import Engine, Parts, Shard
 from pipelines.schema import (
     AbsolutePath,
     Config,
@@ -97,6 +98,11 @@ class SampleRequest(Config):
     fps: float = Field(8.0, gt=0, le=120)
     seed: int = Field(0, ge=0)
     device: str = "auto"
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    parts: Parts = 8
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th video, from number i; a last call finishes"
+    )
 
 
 class CompareRequest(Config):

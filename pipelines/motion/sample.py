@@ -7,7 +7,7 @@ frames that the fomm renders from the first image.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.engines.items import Items
 from pipelines.events import Work
 from pipelines.fomm import sample as fomm
 from pipelines.fomm.keypoints import Keypoints
@@ -92,14 +93,20 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
         is_grey=animator.num_channels == 1,
         work=work,
     )
-    return write_videos(
+    videos = _videos(request, sampler, ends, work)
+    if request.shard:
+        return videos.make_shard()
+    videos.spread(sample)
+    result = write_videos(
         request.out_dir,
         ends,
-        _videos(request, sampler, ends, work),
+        videos.in_order(),
         fps=request.fps,
         meta=_meta(request, sampler),
         work=work,
     )
+    videos.clear()
+    return result
 
 
 def rendered(
@@ -125,18 +132,19 @@ def taken(keypoints: Keypoints, frame: int) -> Keypoints:
     return keypoints.map(lambda each: each[frame : frame + 1])
 
 
-def _videos(
-    request: SampleRequest, sampler: Sampler, ends: Ends, work: Work
-) -> Iterator[np.ndarray]:
+def _videos(request: SampleRequest, sampler: Sampler, ends: Ends, work: Work) -> Items:
     num_frames = sampler.config.num_frames if request.frames is None else request.frames + 2
     num = request.num if sampler.model.draws_noise else 1
     if num < request.num:
         kind = sampler.config.kind
         work.warning(f"kind {kind} has one motion between two frames: one video, not {request.num}")
-    for number in range(num):
+
+    def made(number: int) -> np.ndarray:
         noise = sampler.noise(request.seed, number, num_frames)
-        yield sampler.between(ends.start, ends.end, noise)
-        work.progress("sample", number + 1, num, "videos")
+        return sampler.between(ends.start, ends.end, noise)
+
+    made_from = [sampler.checkpoint, sampler.animator.checkpoint]
+    return Items(request, num, made, made_from, work)
 
 
 def _meta(request: SampleRequest, sampler: Sampler) -> dict[str, Any]:

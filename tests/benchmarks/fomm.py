@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from pipelines.fomm.discriminator import ImagePyramid
 from pipelines.fomm.folding import for_sampling
 from pipelines.fomm.inference import encode, find_keypoints, render
 from pipelines.fomm.keypoints import transfer_motion
-from pipelines.fomm.losses import draw_transform
+from pipelines.fomm.losses import draw_transform, perceptual_parts
 from pipelines.fomm.networks import Networks, build
 from pipelines.fomm.steps import Optimizers, fomm_step
 from pipelines.training.device import choose_device
@@ -172,17 +173,63 @@ def _beside(settings: Settings, preset: str) -> Iterator[Measurement]:
         )
     }
     for name, (mine, theirs, aim) in pairs.items():
-        own, other = interleaved([mine, theirs], repeats=settings.repeats)
+        alike = _features_of_both(config, batch, device)
+        own, other, shared = interleaved([mine, theirs, alike], repeats=settings.repeats)
         title = f"{preset}, {name}, over the published code"
-        yield Measurement(title, ratios(other, own), "x", at_least=aim, note=_note(settings))
+        note = f"{_note(settings)}; {_floor('the feature network', own, other, shared)}"
+        yield Measurement(title, ratios(other, own), "x", at_least=aim, note=note)
     mine, theirs = _animation(config, published.as_ours(), device), published.animation()
     difference = float((mine() - theirs()).abs().max())
     if difference > 1e-3:
         raise RuntimeError(f"the animations differ by {difference:g}")
-    own, other = interleaved([mine, theirs], repeats=settings.repeats)
+    alike = _bottleneck(config, ours, device)
+    own, other, shared = interleaved([mine, theirs, alike], repeats=settings.repeats)
     title = f"{preset}, animation, batch 1, over the published code"
-    note = f"{_note(settings)}; largest difference {difference:.1g}"
+    floor = _floor("the bottleneck", own, other, shared)
+    note = f"{_note(settings)}; largest difference {difference:.1g}; {floor}"
     yield Measurement(title, ratios(other, own), "x", at_least=2.0, note=note)
+
+
+def _floor(part: str, own: list[float], other: list[float], shared: list[float]) -> str:
+    """How far a ratio could go: what both sides compute with the same calls of the same library."""
+    ours, theirs, both = (median(each) for each in (own, other, shared))
+    return (
+        f"{part}, the same convolutions in both, takes {both / ours:.0%} of ours; "
+        f"with all else free {theirs / both:.1f} x"
+    )
+
+
+def _bottleneck(
+    config: FamilyConfig, networks: Networks, device: torch.device
+) -> Callable[[], object]:
+    """The residual blocks of _FRAMES frames, one by one, as we sample."""
+    generator = for_sampling(networks.generator.eval())
+    with torch.inference_mode():
+        features = generator.encode(_frames(config, 1, device))
+
+    @torch.inference_mode()
+    def work() -> None:
+        for _ in range(_FRAMES):
+            x = features
+            for block in generator.bottleneck:
+                x = block(x)
+
+    return work
+
+
+def _features_of_both(
+    config: FamilyConfig, batch: int, device: torch.device
+) -> Callable[[], object]:
+    """The perceptual loss of a batch, real and generated, and its gradient."""
+    network = _feature_network().to(device)
+    pyramid = ImagePyramid(config.losses.scales).to(device)
+    real, fake = _frames(config, 2 * batch, device).chunk(2)
+    fake = fake.clone().requires_grad_()
+
+    def work() -> None:
+        perceptual_parts(network, pyramid(real), pyramid(fake)).sum().backward()
+
+    return work
 
 
 class Published:

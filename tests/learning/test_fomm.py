@@ -18,7 +18,7 @@ from tests.learning.results import Findings
 
 FAMILY = "fomm"
 KINDS = fomm_world.KINDS if results.is_full() else fomm_world.KINDS[:1]
-NUM_STEPS = 1500 if results.is_full() else 350
+NUM_STEPS = {"arm": 600 if results.is_full() else 350, "moving_digits": 1500}
 GAIN_DB = 3.0
 CORRELATION = {"arm": 0.8, "moving_digits": 0.7}
 """Digits are any two of ten and cross each other; links are always the same two."""
@@ -34,10 +34,10 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, findings: Findings) -> World:
-    root = tmp_path_factory.mktemp("fomm")
+    root = findings.folder(tmp_path_factory)
     videos = PackedVideos(fomm_world.prepare(root / "data", num_videos=128, kinds=KINDS))
     runs = {
-        kind: fomm_world.train_world(root, kind, max_steps=NUM_STEPS, work=Quiet())
+        kind: fomm_world.train_world(root, kind, max_steps=NUM_STEPS[kind], work=Quiet())
         for kind in KINDS
     }
     return World(videos, runs)

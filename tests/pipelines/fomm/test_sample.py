@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from pipelines.fomm.best_frame import best_frame
 from pipelines.fomm.keypoints import Keypoints, transfer_motion
 from pipelines.fomm.sample import Animator, load, transfer
 from pipelines.fomm.visualisation import keypoint_colours, with_keypoints
+from pipelines.io.ffmpeg import program
 from pipelines.io.sample_folders import read_sample_folder
-from pipelines.io.video import read_video, write_mp4
+from pipelines.io.video import probe, read_video, write_mp4
 from tests.pipelines.fomm import tiny
 
 CPU = torch.device("cpu")
@@ -132,6 +134,23 @@ def test_a_folder_of_frames_drives_as_well_and_a_video_gives_its_first_frame(pla
     request = tiny.transfer_request(place, source=place / "driving.mp4", driving=frames)
     transfer(request, tiny.Heard())
     assert read_video(place / "out" / "driving.mp4").shape[0] == 3
+
+
+def test_the_driving_videos_sound_comes_along_unless_the_speed_is_changed(place):
+    silent, driving = place / "silent.mp4", place / "driving.mp4"
+    driving.rename(silent)
+    sine = ("-f", "lavfi", "-i", "sine=frequency=440:duration=1", "-c:v", "copy", "-shortest")
+    words = (program(), "-v", "error", "-i", silent, *sine, driving)
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+    found = {}
+    for name, changes in (("a", {}), ("b", {"fps": 5.0}), ("c", {"sound": False})):
+        transfer(tiny.transfer_request(place, out_dir=place / name, **changes), tiny.Heard())
+        found[name] = probe(place / name / "source.mp4", count_frames=True)
+    assert [each.has_audio for each in found.values()] == [True, False, False]
+    assert {each.num_frames for each in found.values()} == {8}
+    frames = [read_video(place / name / "source.mp4") for name in ("a", "c")]
+    assert np.array_equal(*frames)
+    assert json.loads((place / "a" / "meta.json").read_text())["has_sound"]
 
 
 @pytest.mark.parametrize("kind", ["video", "image", "folder"])

@@ -13,6 +13,7 @@ from pipelines.io.images import read_image, write_png
 from pipelines.io.sample_folders import read_sample_folder
 from pipelines.io.two_images import read_ends
 from pipelines.io.video import read_video
+from tests.pipelines.engines.sharing import check_shards
 from tests.pipelines.inbetween import tiny
 
 
@@ -100,3 +101,8 @@ def test_a_run_without_a_checkpoint_says_what_to_run(trained, tmp_path):
         request = tiny.sample_request(tmp_path, tiny.write_ends(tmp_path), tmp_path / "out")
         sample(request, tiny.Heard())
     assert caught.value.exit_code == EXIT_NO_DATA
+
+
+def test_shards_in_any_order_and_a_last_call_give_the_files_of_one_call(trained, tmp_path):
+    request = tiny.sample_request(trained, tiny.write_ends(tmp_path), tmp_path / "out", num=3)
+    check_shards(sample, request, total=3)

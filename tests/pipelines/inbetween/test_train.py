@@ -13,6 +13,7 @@ import torch
 
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError
 from pipelines.inbetween.config import FamilyConfig, TrainRequest
+from pipelines.inbetween.networks import mixed
 from pipelines.inbetween.steps import (
     Turn,
     build_networks,
@@ -21,6 +22,7 @@ from pipelines.inbetween.steps import (
     next_turn,
 )
 from pipelines.inbetween.train import learning_rate, train
+from pipelines.inbetween.validation import crossfade
 from pipelines.training.checkpoint import WEIGHTS_NAME, list_checkpoints
 from pipelines.training.run_folder import load_run
 from tests.pipelines.inbetween import tiny
@@ -100,6 +102,7 @@ def test_a_finished_training_leaves_inner_frames_beside_the_real_ones(trained):
         {"losses": {"weight_gan": 0}},
         {"losses": {"adversarial": "hinge", "has_update_gate": False}},
         {"network": {"is_midnet": True}},
+        {"network": {"mixes_ends": True}},
         {"frame_step": 1, "horizontal_flip": 0, "last_rate": 0.1},
     ],
     ids=lambda settings: "-".join(settings),
@@ -108,6 +111,24 @@ def test_every_kind_of_training_takes_its_steps(tmp_path, settings):
     tiny.prepare_squares(tmp_path / "data")
     request = tiny.request(tmp_path, config=tiny.changed(**settings), max_steps=2)
     assert train(request, tiny.Heard())["step"] == 2
+
+
+def test_a_mixture_begins_near_a_cross_fade_and_can_be_either_end_or_painted():
+    start, end = torch.rand(2, 2, 3, 8, 8) * 2 - 1
+    made = torch.zeros(2, 6, 16, 8, 8)
+    faded = crossfade(start, end, 16).transpose(1, 2)
+    assert (mixed(made, start, end) - faded).abs().max() < 0.2
+    wanted = (start, end, made[:, :3, 0].tanh())
+    for channel, image in enumerate(wanted):
+        chosen = made.clone()
+        chosen[:, 3 + channel] = 50
+        found = mixed(chosen, start, end)
+        torch.testing.assert_close(found, image[:, :, None].expand_as(found))
+
+
+def test_a_mixture_is_no_midnet():
+    with pytest.raises(ValueError, match="two ways to make a pixel"):
+        FamilyConfig.model_validate(tiny.changed(network={"mixes_ends": True, "is_midnet": True}))
 
 
 def test_grey_videos_are_trained_on_by_a_grey_model(tmp_path):

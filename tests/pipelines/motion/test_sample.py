@@ -14,6 +14,7 @@ from pipelines.io.video import read_video
 from pipelines.motion.autoregressive import AutoregressiveMotion, complete
 from pipelines.motion.config import AutoregressiveConfig
 from pipelines.motion.sample import load, sample
+from tests.pipelines.engines.sharing import check_shards
 from tests.pipelines.motion import tiny
 
 
@@ -94,3 +95,9 @@ def test_two_runs_are_joined_where_they_agree_and_mixed_around_it():
         inner = soft.sequence[b, 1:-1]
         assert ((inner >= low[1:-1] - 1e-6) & (inner <= high[1:-1] + 1e-6)).all()
     assert torch.equal(soft.sequence[:, 0], first) and torch.equal(soft.sequence[:, -1], last)
+
+
+def test_shards_in_any_order_and_a_last_call_give_the_files_of_one_call(trained, tmp_path):
+    ends = tiny.write_ends(tmp_path)
+    request = tiny.sample_request(trained / "wgan", ends, tmp_path / "out", num=3)
+    check_shards(sample, request, total=3)
