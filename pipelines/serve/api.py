@@ -16,13 +16,15 @@ import json
 import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Request, Security
 from fastapi import Path as PathParameter
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.security import HTTPBearer
 
 from pipelines.serve import examples
 from pipelines.serve.config import (
@@ -37,7 +39,17 @@ from pipelines.serve.config import (
     TruthQuestion,
 )
 from pipelines.serve.engine import Engine, Message, Ticket
-from pipelines.serve.runs import Ability, ServedRun, list_runs
+from pipelines.serve.examples import Example
+from pipelines.serve.replies import (
+    ClipReply,
+    PictureReply,
+    RunReply,
+    StatusReply,
+    clip_reply,
+    picture_reply,
+    run_reply,
+)
+from pipelines.serve.runs import Ability, Facts, ServedRun, list_runs
 from pipelines.serve.session import Answer, Session, StoredClip, StoredPicture
 from pipelines.serve.uploads import Refused, to_png
 
@@ -54,11 +66,32 @@ AnswerFile = Annotated[
     PathParameter(pattern=r"^((answer(-s\d{1,2})?|grid)\.(mp4|gif|png)|arrow\.png|meta\.json)$"),
 ]
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "lines of JSON: start, frames, done", "content": {LINES: {}}},
+    200: {"description": "lines of JSON: start, frames, done"},
     404: {"description": "no such run, picture or clip"},
     422: {"description": "the question makes no sense"},
     429: {"description": "too many questions are waiting"},
 }
+
+_NO_PICTURE: dict[int | str, dict[str, Any]] = {404: {"description": "no such picture or clip"}}
+
+
+class Lines(StreamingResponse):
+    """Lines of JSON as they come."""
+
+    media_type = LINES
+
+
+class Png(FileResponse):
+    """A file that is a PNG."""
+
+    media_type = "image/png"
+
+
+class Gif(FileResponse):
+    """A file that is a gif."""
+
+    media_type = "image/gif"
+
 
 Kept = TypeVar("Kept", StoredPicture, StoredClip)
 
@@ -91,10 +124,17 @@ class Desk:
         example = examples.named(id_)
         return self.session.add_example(example) if example else self.session.picture(id_)
 
+    def clip(self, id_: str) -> StoredClip:
+        """A clip by its id, a generated one too. Raises Refused (404)."""
+        example = examples.clip_named(id_)
+        return self.session.add_example_clip(example) if example else self.session.clip(id_)
+
 
 def routes(desk: Desk) -> APIRouter:
     """All endpoints."""
-    router = APIRouter(prefix="/api")
+    # The guard has looked at the token long before; this only says so in the description.
+    bearer = HTTPBearer(auto_error=False, description="the token of the printed address")
+    router = APIRouter(prefix="/api", dependencies=[Security(bearer)])
     _add_lists(router, desk)
     _add_uploads(router, desk)
     _add_questions(router, desk)
@@ -104,30 +144,41 @@ def routes(desk: Desk) -> APIRouter:
 
 def _add_lists(router: APIRouter, desk: Desk) -> None:
     @router.get("/status", summary="Is the server there, and where does it keep things?")
-    async def status() -> dict[str, Any]:
-        return {
-            "session": str(desk.session.folder),
-            "is_idle": desk.engine.is_idle,
-            "answers": desk.session.num_answers,
-        }
+    async def status() -> StatusReply:
+        return StatusReply(
+            session=str(desk.session.folder),
+            is_idle=desk.engine.is_idle,
+            answers=desk.session.num_answers,
+        )
 
     @router.get("/runs", summary="The models that can be asked, and what")
-    async def runs() -> list[dict[str, Any]]:
-        return [_described(each) for each in await asyncio.to_thread(desk.runs)]
+    async def runs() -> list[RunReply]:
+        return [run_reply(each) for each in await asyncio.to_thread(desk.runs)]
 
     @router.post(
-        "/warm", summary="Load a model, so that its first answer comes quickly", responses=_STREAM
+        "/warm",
+        summary="Load a model, so that its first answer comes quickly",
+        responses=_STREAM,
+        response_class=Lines,
     )
-    async def warm(question: Question) -> StreamingResponse:
+    async def warm(question: Question) -> Lines:
         run = desk.run(question.run)
         ticket = desk.engine.ask(_put("warm", run, {}), question.slot)
         return _streamed(desk, ticket, "warm", keep=False)
 
     @router.get("/examples", summary="Generated pictures that fit a run")
-    async def shown_examples(run: str) -> list[dict[str, Any]]:
-        offered = examples.offered(desk.run(run).facts)
+    async def shown_examples(run: str) -> list[PictureReply]:
+        facts = desk.run(run).facts
+        offered = examples.offered(facts)
         pictures = [await asyncio.to_thread(desk.session.add_example, each) for each in offered]
-        return [_picture(each) for each in pictures]
+        ends = [_end_of(each, facts) for each in offered]
+        return [picture_reply(each, end=end) for each, end in zip(pictures, ends, strict=True)]
+
+    @router.get("/clips", summary="Generated clips whose motion a run can take")
+    async def shown_clips(run: str) -> list[ClipReply]:
+        offered = examples.offered_clips(desk.run(run, "transfer").facts)
+        take = desk.session.add_example_clip
+        return [clip_reply(await asyncio.to_thread(take, each)) for each in offered]
 
 
 def _add_uploads(router: APIRouter, desk: Desk) -> None:
@@ -147,38 +198,67 @@ def _add_uploads(router: APIRouter, desk: Desk) -> None:
         status_code=201,
         responses=refusals,
     )
-    async def picture(request: Request, x_name: FileName = "picture") -> dict[str, Any]:
+    async def picture(request: Request, x_name: FileName = "picture") -> PictureReply:
         limit = desk.limits.image_bytes
-        return _picture(await _received(desk, request, x_name, limit, desk.session.add_picture))
+        return picture_reply(
+            await _received(desk, request, x_name, limit, desk.session.add_picture)
+        )
 
     @router.post(
         "/clips", summary="Send a clip", openapi_extra=body, status_code=201, responses=refusals
     )
-    async def clip(request: Request, x_name: FileName = "clip") -> dict[str, Any]:
+    async def clip(request: Request, x_name: FileName = "clip") -> ClipReply:
         limit = desk.limits.clip_bytes
-        found = await _received(desk, request, x_name, limit, desk.session.add_clip)
-        return {"id": found.id, "name": found.name, "frames": found.num_frames}
+        return clip_reply(await _received(desk, request, x_name, limit, desk.session.add_clip))
 
-    @router.get("/pictures/{id}", summary="A picture, at most 1024 pixels wide and high")
-    async def picture_preview(id: str) -> Response:
+    @router.get(
+        "/pictures/{id}",
+        summary="A picture, at most 1024 pixels wide and high",
+        responses={200: {"description": "the picture"}, **_NO_PICTURE},
+        response_class=Png,
+    )
+    async def picture_preview(id: str) -> Png:
         found = await asyncio.to_thread(desk.picture, id)
-        return Response(found.preview, media_type="image/png")
+        return Png(found.preview_path)
 
-    @router.get("/clips/{id}", summary="The first frame of a clip")
-    async def clip_preview(id: str) -> Response:
-        return Response(desk.session.clip(id).preview, media_type="image/png")
+    @router.get(
+        "/clips/{id}",
+        summary="The first frame of a clip",
+        responses={200: {"description": "the frame"}, **_NO_PICTURE},
+        response_class=Png,
+    )
+    async def clip_preview(id: str) -> Png:
+        found = await asyncio.to_thread(desk.clip, id)
+        return Png(found.preview_path)
+
+    @router.get(
+        "/clips/{id}/film",
+        summary="A generated clip as a gif",
+        responses={200: {"description": "the clip"}, **_NO_PICTURE},
+        response_class=Gif,
+    )
+    async def clip_film(id: str) -> Gif:
+        found = await asyncio.to_thread(desk.clip, id)
+        if not found.is_generated:
+            raise Refused(404, "only generated clips are given out")
+        return Gif(found.path)
 
 
 def _add_questions(router: APIRouter, desk: Desk) -> None:
-    def ask(kind: Ability, question: Question, **paths: Path) -> StreamingResponse:
+    def ask(kind: Ability, question: Question, **paths: Path) -> Lines:
         run = desk.run(question.run, kind)
         fields = question.model_dump(mode="json", exclude={"run", "slot", *paths})
         files = {name: str(path) for name, path in paths.items()}
         ticket = desk.engine.ask(_put(kind, run, fields | files), question.slot)
         return _streamed(desk, ticket, kind)
 
-    @router.post("/poke", summary="How does a picture answer arrows?", responses=_STREAM)
-    async def poke(question: PokeQuestion) -> StreamingResponse:
+    @router.post(
+        "/poke",
+        summary="How does a picture answer arrows?",
+        responses=_STREAM,
+        response_class=Lines,
+    )
+    async def poke(question: PokeQuestion) -> Lines:
         if question.directions and len(question.arrows) > 1:
             raise Refused(422, "directions turn one arrow: give one")
         picture = desk.picture(question.image)
@@ -186,8 +266,13 @@ def _add_questions(router: APIRouter, desk: Desk) -> None:
             _refuse_long(arrow, picture)
         return ask("poke", question, image=picture.path)
 
-    @router.post("/truth", summary="How does a generated plant really answer?", responses=_STREAM)
-    async def truth(question: TruthQuestion) -> StreamingResponse:
+    @router.post(
+        "/truth",
+        summary="How does a generated plant really answer?",
+        responses=_STREAM,
+        response_class=Lines,
+    )
+    async def truth(question: TruthQuestion) -> Lines:
         picture = desk.picture(question.image)
         if picture.example is None:
             raise Refused(422, "only generated pictures have a true answer")
@@ -203,7 +288,8 @@ def _add_questions(router: APIRouter, desk: Desk) -> None:
             {
                 "type": "start", "answer": "", "videos": 1, "frames": num_frames,
                 "width": facts.size_px, "height": facts.size_px, "fps": facts.fps,
-                "start": _text(picture.preview), "box": (0, 0, 1, 1), "command": "",
+                "start": _text(picture.preview_path.read_bytes()),
+                "box": (0, 0, 1, 1), "command": "",
             },
             *(
                 {"type": "frame", "video": 0, "index": index, "png": _text(to_png(frame))}
@@ -211,29 +297,59 @@ def _add_questions(router: APIRouter, desk: Desk) -> None:
             ),
             {"type": "done"},
         ]  # fmt: skip
-        return StreamingResponse(iter([_line(each) for each in lines]), media_type=LINES)
+        return Lines(iter([_line(each) for each in lines]))
 
-    @router.post("/sample", summary="What may become of a picture?", responses=_STREAM)
-    async def sample(question: SampleQuestion) -> StreamingResponse:
+    @router.post(
+        "/sample", summary="What may become of a picture?", responses=_STREAM, response_class=Lines
+    )
+    async def sample(question: SampleQuestion) -> Lines:
         has_endpoint = desk.run(question.run, "sample").facts.has_endpoint
         if has_endpoint != (question.endpoint is not None):
             needs = "must be told" if has_endpoint else "cannot be told"
             raise Refused(422, f"this model {needs} where the arm shall end")
         return ask("sample", question, image=desk.picture(question.image).path)
 
-    @router.post("/transfer", summary="Move a picture the way a clip moves", responses=_STREAM)
-    async def transfer(question: TransferQuestion) -> StreamingResponse:
-        image, clip = desk.picture(question.image), desk.session.clip(question.clip)
+    @router.post(
+        "/transfer",
+        summary="Move a picture the way a clip moves",
+        responses=_STREAM,
+        response_class=Lines,
+    )
+    async def transfer(question: TransferQuestion) -> Lines:
+        if question.relative and not desk.run(question.run, "transfer").facts.has_keypoints:
+            raise Refused(422, "this model moves no keypoints: nothing in it can be relative")
+        image = await asyncio.to_thread(desk.picture, question.image)
+        clip = await asyncio.to_thread(desk.clip, question.clip)
         return ask("transfer", question, image=image.path, clip=clip.path)
 
-    @router.post("/between", summary="What lies between two pictures?", responses=_STREAM)
-    async def between(question: BetweenQuestion) -> StreamingResponse:
+    @router.post(
+        "/between",
+        summary="What lies between two pictures?",
+        responses=_STREAM,
+        response_class=Lines,
+    )
+    async def between(question: BetweenQuestion) -> Lines:
         start, end = desk.picture(question.start), desk.picture(question.end)
+        if (start.width, start.height) != (end.width, end.height):
+            raise Refused(
+                422,
+                f"start and end have different sizes, {_size(start)} and {_size(end)}:"
+                " crop them to one size",
+            )
         return ask("between", question, start=start.path, end=end.path)
 
 
 def _add_answers(router: APIRouter, desk: Desk) -> None:
-    @router.get("/answers/{id}/{name}", summary="A file of an answer", response_model=None)
+    @router.get(
+        "/answers/{id}/{name}",
+        summary="A file of an answer",
+        response_model=None,
+        response_class=FileResponse,
+        responses={
+            200: {"description": "mp4, gif, png or json"},
+            404: {"description": "no such answer or file"},
+        },
+    )
     async def answer_file(id: str, name: AnswerFile) -> FileResponse:
         folder = await asyncio.to_thread(desk.session.answer_folder, id)
         path = folder / name
@@ -299,8 +415,8 @@ def _put(kind: str, run: ServedRun, fields: Mapping[str, Any]) -> Message:
     return {"kind": kind, "run": str(run.path), "family": run.family, **fields}
 
 
-def _streamed(desk: Desk, ticket: Ticket, what: str, *, keep: bool = True) -> StreamingResponse:
-    return StreamingResponse(_lines(desk, ticket, what, keep), media_type=LINES)
+def _streamed(desk: Desk, ticket: Ticket, what: str, *, keep: bool = True) -> Lines:
+    return Lines(_lines(desk, ticket, what, keep))
 
 
 async def _lines(desk: Desk, ticket: Ticket, what: str, keep: bool) -> AsyncIterator[bytes]:
@@ -357,27 +473,12 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _described(run: ServedRun) -> dict[str, Any]:
-    facts = run.facts
-    return {
-        "name": run.name,
-        "family": run.family,
-        "step": run.step,
-        "path": str(run.path),
-        "can": facts.can,
-        "size_px": facts.size_px,
-        "frames": facts.num_frames,
-        "fps": facts.fps,
-        "has_endpoint": facts.has_endpoint,
-    }
+def _end_of(example: Example, facts: Facts) -> str | None:
+    """Id of the picture that a generated one becomes, for a model that fills in between."""
+    if facts.end_after is None or example.frame:
+        return None
+    return replace(example, frame=facts.end_after).id
 
 
-def _picture(picture: StoredPicture) -> dict[str, Any]:
-    return {
-        "id": picture.id,
-        "name": picture.name,
-        "width": picture.width,
-        "height": picture.height,
-        "is_generated": picture.example is not None,
-        "has_truth": picture.example is not None and picture.example.has_truth,
-    }
+def _size(picture: StoredPicture) -> str:
+    return f"{picture.width} x {picture.height}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import mimetypes
 import secrets
@@ -34,10 +35,12 @@ LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 _STATIC_DIR = Path(__file__).parent / "static"
 _WRITE_AFTER_S = 1.0
 _STOP_S = 5.0
+_MMAP_THRESHOLD, _LARGE_BYTES = -3, 1 << 20  # the first is glibc's name for what it sets
 
 
 def serve(request: ServeRequest, work: Work) -> dict[str, Any]:
     """Serve the page until asked to stop. The address, with its token, is told but not recorded."""
+    _give_large_memory_back()
     limits = Limits()
     listener = _listen(request)
     port = listener.getsockname()[1]
@@ -59,6 +62,16 @@ def serve(request: ServeRequest, work: Work) -> dict[str, Any]:
     finally:
         session.close()
     return {"session": str(request.session_dir), "answers": session.num_answers}
+
+
+def _give_large_memory_back() -> None:
+    """Let what large pictures needed go back to the system at once, not only to this process.
+
+    Without it the memory of a server that was sent photographs stays 80 MB higher. Other C
+    libraries do so by themselves.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def make_app(desk: Desk, *, token: str) -> Guard:

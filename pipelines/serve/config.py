@@ -115,13 +115,19 @@ class TransferQuestion(Question):
 
     image: Name = Field(description="id of a picture")
     clip: Name = Field(description="id of a clip")
-    frames: NumFrames = 16
+    frames: NumFrames = Field(16, description="at most as many as the clip, with keypoints")
+    relative: bool = Field(
+        False, description="with keypoints: by what the clip moves, not to where it is"
+    )
+    adapt_scale: bool = Field(
+        False, description="with relative: moves as large as the picture's keypoints lie apart"
+    )
 
 
 class BetweenQuestion(Question):
     """What lies between these two pictures?"""
 
     start: Name = Field(description="id of the first picture")
-    end: Name = Field(description="id of the last picture")
+    end: Name = Field(description="id of the last picture, of the same size")
     num: int = Field(3, ge=1, le=24, description="different videos")
     seed: int = Field(0, ge=0, le=2**31 - 1)

@@ -25,6 +25,8 @@ from pipelines.serve.uploads import to_png
 MODELS = {
     "poke": "pipelines.serve.families.poke",
     "cinn": "pipelines.serve.families.cinn",
+    "fomm": "pipelines.serve.families.fomm",
+    "inbetween": "pipelines.serve.families.inbetween",
 }
 """For each family the module whose `open_model(run_dir, device_name, warn)` gives a Model."""
 

@@ -13,6 +13,9 @@ from pydantic import ValidationError
 
 from pipelines.cinn.config import FamilyConfig as CinnConfig
 from pipelines.files import natural_key, read_json
+from pipelines.fomm.config import FamilyConfig as FommConfig
+from pipelines.inbetween.config import NUM_FRAMES as NUM_BETWEEN
+from pipelines.inbetween.config import FamilyConfig as InbetweenConfig
 from pipelines.poke.config import FamilyConfig as PokeConfig
 
 Ability = Literal["poke", "sample", "transfer", "between"]
@@ -25,7 +28,10 @@ class Facts:
     num_frames: of an answer that is not asked for more.  fps: at which it is shown.
     pace: frames of its data from one frame of an answer to the next.
     lag: frames of its data after which an arrow's motion is reached.
+    has_endpoint: whether it must be told where an arm shall end.
+    has_keypoints: whether it moves keypoints, so that a motion may be relative.
     kinds: of generated pictures that it was trained on.
+    end_after: frames of its data from a first to a last picture, of a model that fills in between.
     """
 
     can: tuple[Ability, ...]
@@ -33,9 +39,11 @@ class Facts:
     num_frames: int
     fps: float
     has_endpoint: bool = False
+    has_keypoints: bool = False
     pace: int = 1
     lag: int = 1
     kinds: tuple[str, ...] = ()
+    end_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,35 @@ def _cinn(config: Mapping[str, Any]) -> Facts:
     )
 
 
+def _fomm(config: Mapping[str, Any]) -> Facts:
+    found = FommConfig.model_validate(config)
+    return Facts(
+        can=("transfer",),
+        size_px=found.model.size_px,
+        num_frames=found.validation_frames,
+        fps=10.0,
+        has_keypoints=True,
+        kinds=_kinds(found.data.dataset, found.data.include),
+    )
+
+
+def _inbetween(config: Mapping[str, Any]) -> Facts:
+    found = InbetweenConfig.model_validate(config)
+    return Facts(
+        can=("between",),
+        size_px=found.size_px,
+        num_frames=NUM_BETWEEN,
+        fps=8.0,
+        kinds=_kinds(found.data.dataset, found.data.include),
+        end_after=found.frame_step * (NUM_BETWEEN - 1),
+    )
+
+
 FAMILIES: dict[tuple[str, str], Callable[[Mapping[str, Any]], Facts]] = {
     ("poke", "1"): _poke,
     ("cinn", "2"): _cinn,
+    ("fomm", "1"): _fomm,
+    ("inbetween", "1"): _inbetween,
 }
 """For each family and the stage that holds its whole model, what its settings mean here."""
 

@@ -22,9 +22,10 @@ import numpy as np
 
 from pipelines.files import atomic_writer, safe_name
 from pipelines.io.sample_writer import sample_writer
+from pipelines.io.video import write_gif
 from pipelines.serve import examples, uploads
 from pipelines.serve.config import Limits
-from pipelines.serve.examples import Example
+from pipelines.serve.examples import Example, ExampleClip
 from pipelines.serve.uploads import Refused, from_png
 
 KEPT_ANSWERS = 64
@@ -35,26 +36,30 @@ ARROW_NAME = "arrow.png"
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture that can be asked about. example: where it is from, when it was generated."""
+    """A picture that can be asked about. example: where it is from, when it was generated.
+
+    preview_path: PNG of it, as the page shows it.
+    """
 
     id: str
     name: str
     path: Path
     width: int
     height: int
-    preview: bytes
+    preview_path: Path
     example: Example | None = None
 
 
 @dataclass(frozen=True)
 class StoredClip:
-    """A clip whose motion can be taken."""
+    """A clip whose motion can be taken. preview_path: PNG of its first frame."""
 
     id: str
     name: str
     path: Path
     num_frames: int
-    preview: bytes
+    preview_path: Path
+    is_generated: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Session:
         self._lock, self._writing = threading.Lock(), threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._incoming = Path(tempfile.mkdtemp(dir=folder, prefix=".incoming-"))
+        self._previews = Path(tempfile.mkdtemp(dir=folder, prefix=".previews-"))
 
     @property
     def num_answers(self) -> int:
@@ -112,7 +118,8 @@ class Session:
         checked = uploads.read_picture(path, self._limits)
         id_, suffix = secrets.token_hex(8), uploads.image_suffix(path)
         kept = self._keep(path, "pictures", f"{_stem(name)}-{id_[:6]}{suffix}")
-        found = StoredPicture(id_, name, kept, checked.width, checked.height, checked.preview)
+        preview = self._preview(id_, checked.preview)
+        found = StoredPicture(id_, name, kept, checked.width, checked.height, preview)
         self._pictures[id_] = found
         return found
 
@@ -122,21 +129,33 @@ class Session:
         checked = uploads.read_clip(path, self._limits)
         id_ = secrets.token_hex(8)
         kept = self._keep(path, "clips", f"{_stem(name)}-{id_[:6]}{_film_suffix(path)}")
-        found = StoredClip(id_, name, kept, checked.num_frames, checked.preview)
+        preview = self._preview(id_, checked.preview)
+        found = StoredClip(id_, name, kept, checked.num_frames, preview)
         self._clips[id_] = found
         return found
 
     def add_example(self, example: Example) -> StoredPicture:
         """Take a generated picture in; the same one again is the same picture."""
         if example.id not in self._pictures:
-            preview = uploads.to_png(examples.draw(example))
             path = self.folder / "pictures" / f"{example.id}.png"
             with atomic_writer(path, "wb") as stream:
-                stream.write(preview)
+                stream.write(uploads.to_png(examples.draw(example)))
             size, name = example.size_px, example.name
-            found = StoredPicture(example.id, name, path, size, size, preview, example)
+            found = StoredPicture(example.id, name, path, size, size, path, example)
             self._pictures[example.id] = found
         return self._pictures[example.id]
+
+    def add_example_clip(self, example: ExampleClip) -> StoredClip:
+        """Take a generated clip in; the same one again is the same clip."""
+        if example.id not in self._clips:
+            frames = examples.film(example)
+            path = self.folder / "clips" / f"{example.id}.gif"
+            path.parent.mkdir(exist_ok=True)
+            write_gif(path, frames, examples.CLIP_FPS)
+            preview = self._preview(example.id, uploads.to_png(frames[0]))
+            found = StoredClip(example.id, example.name, path, len(frames), preview, True)
+            self._clips[example.id] = found
+        return self._clips[example.id]
 
     def picture(self, id_: str) -> StoredPicture:
         """A picture by its id. Raises Refused (404)."""
@@ -174,7 +193,8 @@ class Session:
     def close(self) -> None:
         """Write what is left, and leave no temporary file and no empty folder."""
         self.write_answers()
-        shutil.rmtree(self._incoming, ignore_errors=True)
+        for folder in (self._incoming, self._previews):
+            shutil.rmtree(folder, ignore_errors=True)
         for name in ("pictures", "clips", "answers", ""):
             with contextlib.suppress(OSError):  # it does not exist, or holds something
                 (self.folder / name).rmdir()
@@ -191,8 +211,15 @@ class Session:
         folder.mkdir(exist_ok=True)
         return path.rename(folder / name)
 
+    def _preview(self, id_: str, png: bytes) -> Path:
+        """On disk: of many large pictures they would fill the memory."""
+        path = self._previews / f"{id_}.png"
+        path.write_bytes(png)
+        return path
+
     def _require_room(self) -> None:
-        sent = sum(each.example is None for each in self._pictures.values()) + len(self._clips)
+        sent = sum(each.example is None for each in self._pictures.values())
+        sent += sum(not each.is_generated for each in self._clips.values())
         if sent >= self._limits.uploads:
             raise Refused(
                 507, f"this session holds {sent} files already: start i2v serve anew for more"

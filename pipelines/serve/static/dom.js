@@ -23,12 +23,18 @@ export function byId(id) {
 export function slider({ label, min, max, step, value, show = String, change }) {
   const output = make("output", {}, show(value));
   const input = make("input", {
-    type: "range", min, max, step, value,
+    type: "range", min, max, step, value, "aria-label": label,
     oninput: () => { output.textContent = show(Number(input.value)); },
     onchange: () => change(Number(input.value)),
   });
   const field = make("label", { class: "field" }, make("span", {}, label, output), input);
   return { field, set: (next) => { input.value = next; output.textContent = show(next); } };
+}
+
+/** A box to tick, with its label. */
+export function check(label, change = () => {}) {
+  const input = make("input", { type: "checkbox", onchange: change });
+  return { input, field: make("label", { class: "check" }, input, label) };
 }
 
 export function group(title, ...children) {
@@ -42,6 +48,7 @@ const PATHS = {
   clear: "M6 6l12 12M18 6 6 18",
   compass: "M12 3v18M3 12h18M5.6 5.6l12.8 12.8M18.4 5.6 5.6 18.4",
   back: "M19 12H5m6-6-6 6 6 6",
+  swap: "M7 4 3.5 7.5 7 11M3.5 7.5h16M17 13l3.5 3.5L17 20M20.5 16.5h-16",
   dice: "M5 5h14v14H5zM9 9h.01M15 9h.01M12 12h.01M9 15h.01M15 15h.01",
 };
 

@@ -1,17 +1,20 @@
 // Puts the page together: which model, which picture, what to do with them.
 
 import { Cancelled, ask, get, hasToken, setToken } from "./api.js";
+import { Between } from "./between.js";
 import { byId, make } from "./dom.js";
+import { Sample } from "./futures.js";
 import { Pictures } from "./pictures.js";
 import { Player } from "./player.js";
 import { Poke } from "./poke.js";
 import { Save } from "./save.js";
-import { Sample, Transfer } from "./wall.js";
+import { Transfer } from "./transfer.js";
 
 const ACTIVITIES = {
   poke: ["Poke", Poke],
   sample: ["Sample", Sample],
   transfer: ["Transfer", Transfer],
+  between: ["Between", Between],
 };
 const PAGE = Array.from(crypto.getRandomValues(new Uint8Array(6)), (part) => part.toString(16).padStart(2, "0")).join("");
 const TOAST_S = 8;
@@ -76,7 +79,7 @@ function chooseActivity(ability, { withPicture = true } = {}) {
   const [, Activity] = ACTIVITIES[ability];
   state.activity = new Activity({
     stage: byId("stage"), controls: byId("activity-controls"), run: state.run, runs: state.runs,
-    player, save, hint, say, fail, words, slot: (name) => `${PAGE} ${name}`.slice(0, 64),
+    player, save, pictures, hint, say, fail, words, slot: (name) => `${PAGE} ${name}`.slice(0, 64),
   });
   for (const button of byId("activities").children) button.setAttribute("aria-pressed", String(button.dataset.activity === ability));
   if (withPicture && state.picture) state.activity.setPicture(state.picture);
@@ -145,7 +148,7 @@ function askForToken(isWrong = false) {
 }
 
 function sayThatThereIsNoRun() {
-  notice("There is no model to ask yet", "A trained model of poke or cinn will be offered here. To see the whole path on generated data:",
+  notice("There is no model to ask yet", "A trained model of poke, cinn, fomm or inbetween will be offered here. To see the whole path on generated data:",
     make("pre", {}, "i2v demo"),
     make("p", {}, "To train one that answers arrows:"),
     make("pre", {}, "i2v download synthetic --kinds plant\ni2v extract-frames synthetic\ni2v train poke --preset demo"),

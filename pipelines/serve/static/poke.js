@@ -2,7 +2,7 @@
 
 import { Cancelled, ask } from "./api.js";
 import { ArrowInput, drawArrows } from "./arrows.js";
-import { group, icon, make, slider } from "./dom.js";
+import { check, group, icon, make, slider } from "./dom.js";
 import { Pane, paint } from "./pane.js";
 
 const KEPT_ANSWERS = 24;
@@ -185,7 +185,11 @@ export class Poke {
         this.desk.say(`an answer of ${answer.frames} frames plays`);
       }
     } catch (error) {
-      if (error instanceof Cancelled) return;
+      if (error instanceof Cancelled) {
+        // An older question that came late has taken the place of this one: ask again.
+        if (this.#questions.get(pane) === stop && !stop.signal.aborted) queueMicrotask(() => this.#askFor(pane));
+        return;
+      }
       pane.setAnswer(null);
       pane.setProblem(this.desk.words(error), () => this.#ask());
     } finally {
@@ -345,11 +349,6 @@ export class Poke {
       this.#layOut();
     }
   }
-}
-
-function check(label, change = () => {}) {
-  const input = make("input", { type: "checkbox", onchange: change });
-  return { input, field: make("label", { class: "check" }, input, label) };
 }
 
 /** The same arrow in another direction of the picture as it is seen, clockwise. */

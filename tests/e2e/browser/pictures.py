@@ -50,3 +50,22 @@ def shift(before: Frame, after: Frame, column: int, row: int) -> tuple[int, int]
 
     reach = range(-REACH_PX, REACH_PX + 1)
     return min(((dx, dy) for dx in reach for dy in reach), key=lambda move: error(*move))
+
+
+def likeness(made: tuple[Frame, Frame], true: tuple[Frame, Frame]) -> float | None:
+    """How alike two pairs of answers differ: the correlation of the pairs' differences, -1 to 1.
+
+    Of answers to opposite arrows: 1 when what was made parts as it does in truth, below 0 when it
+    goes the other way. None where the true answers hardly differ: nothing is there to be moved.
+    """
+    ours, theirs = _difference(*made), _difference(*true)
+    if sum(map(abs, theirs)) < len(theirs):
+        return None
+    together = sum(a * b for a, b in zip(ours, theirs, strict=True))
+    power = sum(a * a for a in ours) * sum(b * b for b in theirs)
+    return together / power**0.5 if power else 0.0
+
+
+def _difference(one: Frame, other: Frame) -> list[float]:
+    places = [(column, row) for row in range(one.height) for column in range(one.width)]
+    return [one.grey(*place) - other.grey(*place) for place in places]

@@ -100,7 +100,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(
 
 
 def wall_frames(page: Page) -> list[str]:
-    frames: Any = page.locator(".tile:not(.start) canvas").evaluate_all(
+    frames: Any = page.locator(".tile:not(.start):not(.slot) canvas").evaluate_all(
         "(all) => all.map((each) => each.toDataURL())"
     )
     return list(frames)
@@ -130,6 +130,38 @@ def test_futures_of_a_picture_are_drawn_again_calmer_and_saved(page: Page) -> No
     assert saved(page, "MP4 of all").read_bytes()[4:8] == b"ftyp"
     page.get_by_text("Command line").click()
     expect(page.locator("#command")).to_contain_text("--temperature 0.0")
+
+
+def test_a_dropped_clip_gives_its_motion_to_the_picture(page: Page) -> None:
+    choose_run(page, "cinn-stage2-tiny")
+    frames = page.locator(".field", has_text="Frames").locator("input")
+    frames.fill("20")
+    frames.dispatch_event("change")
+    settled_wall(page, 1)
+    clip = saved(page, "GIF").read_bytes()
+    drop(page, "motion.gif", "image/gif", clip)
+    expect(page.get_by_role("button", name="Transfer")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".tile.start")).to_contain_text("motion.gif")
+    start, end = settled_wall(page, 0), settled_wall(page, 8)
+    assert len(start) == 1 and start != end
+    drop(page, "noise.gif", "image/gif", b"noise")
+    expect(page.locator("#alert")).to_contain_text("This is no clip")
+
+
+def test_a_click_says_where_the_arm_shall_end(page: Page) -> None:
+    choose_run(page, "controlled")
+    expect(page.locator("#hint")).to_contain_text("the arm shall end there")
+    place = page.get_by_role("application", name="Where the arm shall end")
+    place.click(position={"x": 30, "y": 60})
+    first = settled_wall(page, 8)
+    page.get_by_role("application", name="Where the arm shall end").press("ArrowRight")
+    for _ in range(8):
+        page.get_by_role("application", name="Where the arm shall end").press("ArrowRight")
+    page.get_by_role("application", name="Where the arm shall end").press("Enter")
+    second = settled_wall(page, 8)
+    assert not set(first) & set(second)
+    page.get_by_text("Command line").click()
+    expect(page.locator("#command")).to_contain_text("--endpoint 0.")
 
 
 def test_the_key_is_out_of_sight_survives_a_reload_and_is_asked_for_when_missing(
@@ -182,6 +214,33 @@ def test_without_a_run_the_page_says_how_to_get_one(
     assert not list((tmp_path / "none").rglob("*.*"))
 
 
+def test_everything_that_can_be_used_has_a_name_and_the_theme_can_be_chosen(page: Page) -> None:
+    choose_run(page, "plants")
+    drag(page, (0.5, 0.4), (0.1, 0.0))
+    wait_for_answer(page)
+    assert page.evaluate(UNNAMED) == []
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Theme").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_the_reference_names_every_request_and_what_it_takes(page: Page) -> None:
+    page.get_by_role("link", name="For other programs").click()
+    expect(page.get_by_role("heading", name="Requests")).to_be_visible()
+    expect(page.locator("#reference[aria-busy]")).to_have_count(0)
+    paths: Any = page.evaluate("fetch('api/openapi.json').then((found) => found.json())")
+    wanted = [f"{method.upper()}{path}" for path, each in paths["paths"].items() for method in each]
+    assert page.locator(".request h4").all_text_contents() == wanted and len(wanted) >= 15
+    poke = page.get_by_role("region", name="/api/poke")
+    expect(poke).to_contain_text("dxneedednumber, -1.5 to 1.5how far to the right")
+    expect(poke).to_contain_text("too many questions are waiting")
+    expect(page.locator("#example")).to_contain_text("/api/runs")
+    page.get_by_role("link", name="To the page").click()
+    expect(page.locator(".thumbnail img[src]").first).to_be_visible()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
 def test_pictures_of_the_page_are_made_and_nothing_hangs_over_its_edge(
@@ -214,6 +273,13 @@ def test_pictures_of_the_page_are_made_and_nothing_hangs_over_its_edge(
         expect(page.locator(".tile.empty")).to_have_count(0)
         expect(page.locator(".tile")).to_have_count(9)
         keep("futures")
+        for name, run in (("transfer", "moved"), ("between", "between")):
+            choose_run(page, run)
+            settled_wall(page, 8)
+            keep(name)
+        page.get_by_role("link", name="For other programs").click()
+        expect(page.locator("#reference[aria-busy]")).to_have_count(0)
+        keep("reference")
 
 
 def test_nothing_that_was_logged_or_kept_has_the_token(serving: Serving) -> None:

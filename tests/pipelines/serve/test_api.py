@@ -20,13 +20,7 @@ from pipelines.io.video import probe, write_gif
 from pipelines.poke.config import read_poke
 from pipelines.poke.sample import sample
 from tests.pipelines.poke import tiny
-from tests.pipelines.serve.conftest import ARROW, Served, picture_in, png_of
-
-
-def frames_of(lines: list[dict[str, Any]], video: int = 0) -> np.ndarray:
-    found = [each for each in lines if each["type"] == "frame" and each["video"] == video]
-    assert [each["index"] for each in found] == list(range(len(found)))
-    return np.stack([picture_in(base64.b64decode(each["png"])) for each in found])
+from tests.pipelines.serve.asking import ARROW, Served, frames_of, picture_in, png_of
 
 
 def test_runs_are_listed_with_what_they_can_do(served: Served) -> None:
