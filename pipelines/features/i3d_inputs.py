@@ -40,17 +40,18 @@ def logging_fvd_clips(videos: Tensor) -> Tensor:
     return (resized + 1) / 2 if videos.min() < 0 else resized
 
 
-def dynamic_texture_clips(videos: Tensor, *, length: int = 16) -> Tensor:
+def dynamic_texture_clips(videos: Tensor, *, length: int = 16, loops: bool = True) -> Tensor:
     """Inputs of DTFVD: the 16-frame network takes a short clip three times over.
 
     videos: B T 3 H W, in [-1, 1].  length: 16, where a longer T is cut and a shorter one repeated,
-    or 32, where T must be 32.  Returns values in [-1, 1].
+    or 32, where T must be 32.  loops: else a shorter T stays as it is (for diversity; 9 at least).
+    Returns values in [-1, 1].
     Raises UserError when there are fewer frames than that.
     """
     num_frames = videos.shape[1]
     if length == 16:
-        videos = videos.repeat(1, _REPEATS, 1, 1, 1)[:, :length]
-    if videos.shape[1] != length:
+        videos = (videos.repeat(1, _REPEATS, 1, 1, 1) if loops else videos)[:, :length]
+    if videos.shape[1] != length and not (length == 16 and not loops):
         raise UserError(
             f"the {length}-frame network of DTFVD cannot take clips of {num_frames} frames",
             {"to fix": f"give clips of {length} frames"},
@@ -65,13 +66,18 @@ def resize_as_tensorflow1(frames: Tensor) -> Tensor:
     pixel; no mode of torch does that. No antialiasing; the aspect ratio is not kept.
     frames: N C H W, float32.  Returns N C 224 224.
     """
-    height, width = frames.shape[-2:]
-    left, right, part = _places(width, frames.device)
-    rows = frames[..., left]
-    rows = rows + (frames[..., right] - rows) * part
-    above, below, part = _places(height, frames.device)
-    resized = rows[..., above, :]
-    return resized + (rows[..., below, :] - resized) * part[:, None]
+    return _resized_along(_resized_along(frames, -1), -2)
+
+
+def _resized_along(frames: Tensor, axis: int) -> Tensor:
+    """Bilinear along one axis, -1 or -2; frames of that size already are returned as given."""
+    size = frames.shape[axis]
+    if size == SIZE_PX:
+        return frames
+    before, after, share = _places(size, frames.device)
+    found = frames.index_select(axis, before)
+    share = share if axis == -1 else share[:, None]
+    return found.add_(frames.index_select(axis, after).sub_(found).mul_(share))
 
 
 def _places(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipelines.engines.config import Engine, Parts, Shard, shard_of
 from pipelines.schema import AbsolutePath, Config
 
 Covariance = Literal["unbiased", "biased"]
@@ -26,6 +27,7 @@ class VideoProtocol(Config):
     )
     stride: int = Field(1, ge=1, description="every so many frames of a video")
     start_frame: StartFrame = "left out"
+    loops: bool = Field(True, description="clips too short for DTI3D are repeated")
     batch_size: int = Field(
         1, ge=1, description="videos beyond a multiple of it are left out, as published code does"
     )
@@ -73,6 +75,12 @@ class DiversityProtocol(Config):
     about: str = Field("pixels, embedded", description="where this protocol comes from")
     features: Literal["embedded", "vgg16", "i3d", "dti3d", "lpips"] = "embedded"
     num_samples: int | None = Field(None, ge=2, description="first samples of each image used")
+    num_frames: int | None = Field(
+        None, ge=2, description="of each clip; 32 takes the network of DTI3D for so many"
+    )
+    batch_size: int = Field(
+        1, ge=1, description="images beyond a multiple of it are left out, as published code does"
+    )
 
 
 MetricProtocol = Annotated[
@@ -113,11 +121,14 @@ class EvalRequest(Config):
         description="leave out each video's first frame, because it is the image given; "
         "when not given, as the folders' meta.json say",
     )
+    makes_anew: bool = Field(
+        False, description="make a run's videos from its list even where it has samples"
+    )
     num_samples: int = Field(1, ge=1, le=100, description="made for each image of a run's list")
     num_images: int = Field(64, ge=2, description="images of a run's list")
-    shard: str | None = Field(
-        None, pattern=r"^[1-9]\d*/[1-9]\d*$", description="which part, such as 2/8"
-    )
+    engine: Engine = Field("local", description="what spreads the videos: local, ray or slurm")
+    parts: Parts = 8
+    shard: Shard | None = Field(None, description="i/n: only every n-th image, from number i")
     merge: tuple[AbsolutePath, ...] = Field((), description="files of all shards, to be joined")
     baselines: bool = Field(
         True, description="also measure real videos that stand still, and in shuffled order"
@@ -160,14 +171,19 @@ class EvalRequest(Config):
             raise ValueError("name at least one metric")
         if self.source is None:
             raise ValueError("give --source, a folder of videos or a run")
-        if self.shard:
-            number, total = self.shard_numbers
-            if number > total:
-                raise ValueError(f"there is no shard {number} of {total}")
+        if self.shard or self.engine != "local":
+            self._can_be_shared_out()
         return self
+
+    def _can_be_shared_out(self) -> None:
+        if self.compare is not None:
+            raise ValueError("two sources are compared by one call: no shard, engine=local")
+        if self.metrics == ("pose",):
+            raise ValueError("pose is measured by one call: no shard, engine=local")
+        if self.out_path is None:
+            raise ValueError("a shard, or another engine than local, needs out_path")
 
     @property
     def shard_numbers(self) -> tuple[int, int]:
-        """Which shard of how many, counted from 1; (1, 1) for all."""
-        number, _, total = (self.shard or "1/1").partition("/")
-        return int(number), int(total)
+        """Which shard of how many, counted from 0; (0, 1) for all."""
+        return shard_of(self.shard or "0/1")

@@ -18,7 +18,7 @@ from pipelines.metrics.config import DiversityProtocol, VideoProtocol
 from pipelines.metrics.result import MetricResult, interval_around, mean_and_error
 from pipelines.metrics.scenes import Clip, Conditions, Extractor, MakeExtractor, Resources, Scene
 from pipelines.metrics.spread import mean_over_pairs
-from pipelines.metrics.video_features import feature_name, torch_i3d
+from pipelines.metrics.video_features import LONG, feature_name, torch_i3d
 
 FEATURES = "unit-maps"
 _MAX_REAL_PER_GROUP = 6
@@ -42,8 +42,10 @@ class Kind:
 def build(protocol: DiversityProtocol | None = None) -> Diversity:
     """Without a protocol: pixels and embedded features, over all pairs of samples of a scene."""
     protocol = protocol or DiversityProtocol()
-    kinds, extractors = _KINDS[protocol.features]()
-    return Diversity(kinds, extractors, num_samples=protocol.num_samples)
+    kinds, extractors = _KINDS[protocol.features](protocol)
+    return Diversity(
+        kinds, extractors, num_samples=protocol.num_samples, batch_size=protocol.batch_size
+    )
 
 
 class UnitMapsOfClips:
@@ -109,8 +111,10 @@ class Diversity:
         extractors: Mapping[str, MakeExtractor],
         *,
         num_samples: int | None = None,
+        batch_size: int = 1,
     ) -> None:
         self.extractors: Mapping[str, MakeExtractor] = dict(extractors)
+        self._batch_size = batch_size
         self._kinds, self._most = tuple(kinds), num_samples
         self._scenes: dict[str, dict[str, float]] = {each.name: {} for each in kinds}
         self._num_samples: dict[str, int] = {}
@@ -132,7 +136,13 @@ class Diversity:
 
     def values(self) -> dict[str, float]:
         """The first number of each scene."""
-        return dict(sorted(self._scenes[self._kinds[0].name].items()))
+        scenes = self._scenes[self._kinds[0].name]
+        return {name: scenes[name] for name in self._counted()}
+
+    def _counted(self) -> list[str]:
+        """The scenes of whole batches, by name; all of them where they fill none."""
+        names = sorted(self._num_samples)
+        return names[: len(names) // self._batch_size * self._batch_size] or names
 
     def results(
         self, conditions: Conditions, extractors: Mapping[str, Extractor]
@@ -140,18 +150,18 @@ class Diversity:
         """One number for each kind."""
         between, num_real, has_groups = self._between_real()
         words = "between real videos" + (" of a kind" if has_groups else "")
-        results = []
+        counted, results = self._counted(), []
         for kind in self._kinds:
             scenes = self._scenes[kind.name]
-            value, error = mean_and_error([scenes[name] for name in sorted(scenes)])
+            value, error = mean_and_error([scenes[name] for name in counted])
             groups = between[kind.name]
             references = {words: mean_and_error(groups)[0]} if groups else {}
             protocol = conditions.protocol(
-                sum(self._num_samples.values()),
+                sum(self._num_samples[name] for name in counted),
                 num_reference=num_real,
                 extractor=extractors[kind.features] if kind.features else None,
                 settings={
-                    "images": len(self._num_samples),
+                    "images": len(counted),
                     "of": kind.of,
                     "between": "all pairs of samples of an image, frame by frame",
                 },
@@ -201,7 +211,7 @@ class Diversity:
 _Made = tuple[list[Kind], dict[str, MakeExtractor]]
 
 
-def _embedded() -> _Made:
+def _embedded(protocol: DiversityProtocol) -> _Made:
     kinds = [
         Kind("diversity (pixels)", pixel_spread, "RMS", "pixels in 0..1"),
         Kind("diversity (embedded)", feature_spread, "", "embedded perceptual distance", FEATURES),
@@ -209,22 +219,34 @@ def _embedded() -> _Made:
     return kinds, {FEATURES: UnitMapsOfClips}
 
 
-def _seen(name: str, of: str, features: str, make: MakeExtractor) -> _Made:
+def _seen(
+    name: str, of: str, features: str, make: MakeExtractor, protocol: DiversityProtocol
+) -> _Made:
     return [Kind(name, partial(seen_spread, features), "", of, features)], {features: make}
 
 
-def _video(network: str, weights: str, scale: float) -> _Made:
-    protocol = VideoProtocol(
-        network="dti3d" if network == "dti3d" else "i3d",
-        resize="corners" if network == "dti3d" else "tensorflow1",
+def _i3d(protocol: DiversityProtocol) -> _Made:
+    clips = VideoProtocol(num_frames=protocol.num_frames)
+    return _vectors("i3d", feature_name(clips, "fvd i3d"), torch_i3d(clips, "i3d"), 1.0)
+
+
+def _dti3d(protocol: DiversityProtocol) -> _Made:
+    """Of the first 16 frames, which are not repeated where they are fewer; or of exactly 32."""
+    clips = VideoProtocol(
+        network="dti3d", resize="corners", loops=False, num_frames=protocol.num_frames
     )
-    features = feature_name(protocol, weights if network == "dti3d" else "fvd i3d")
+    network = "dti3d-32" if protocol.num_frames == LONG else "dti3d-16"
+    make = torch_i3d(clips, network)
+    return _vectors(network, feature_name(clips, network), make, _DTI3D_SCALE)
+
+
+def _vectors(network: str, features: str, make: MakeExtractor, scale: float) -> _Made:
     of = f"squared difference of features, times {scale:g}"
     kind = Kind(f"diversity ({network})", partial(vector_spread, features, scale), "", of, features)
-    return [kind], {features: torch_i3d(protocol, weights)}
+    return [kind], {features: make}
 
 
-_KINDS: Mapping[str, Callable[[], _Made]] = {
+_KINDS: Mapping[str, Callable[[DiversityProtocol], _Made]] = {
     "embedded": _embedded,
     "vgg16": partial(
         _seen,
@@ -234,6 +256,6 @@ _KINDS: Mapping[str, Callable[[], _Made]] = {
         frame_maps.vgg_diversity,
     ),
     "lpips": partial(_seen, "diversity (lpips)", "LPIPS", "lpips vgg16", frame_maps.lpips("vgg16")),
-    "i3d": partial(_video, "i3d", "i3d", 1.0),
-    "dti3d": partial(_video, "dti3d", "dti3d-16", _DTI3D_SCALE),
+    "i3d": _i3d,
+    "dti3d": _dti3d,
 }

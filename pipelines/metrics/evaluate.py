@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
+from pipelines.engines.items import ShardTask, run_shards
 from pipelines.events import EXIT_USAGE, UserError, Work
 from pipelines.io.sample_folders import SampleFolder, SampleVideo
-from pipelines.metrics import pose, record, self_test, shards
+from pipelines.metrics import poke_simulator, pose, record, self_test, shards
 from pipelines.metrics.compare import differences
 from pipelines.metrics.config import EvalRequest, MetricProtocol
 from pipelines.metrics.frechet_set import FrechetMetric
@@ -30,6 +32,7 @@ from pipelines.metrics.sources import (
     plan_scenes,
     require_pairs,
     require_samples,
+    require_two,
 )
 from pipelines.training.device import prepare_device
 
@@ -40,11 +43,15 @@ def evaluate(request: EvalRequest, work: Work) -> dict[str, Any]:
     """Measure a source of videos; write metrics.json; return a table and the numbers."""
     if request.metrics == ("pose",):
         return pose.evaluate_run(request, work)
+    if request.metrics == (poke_simulator.NAME,):
+        return poke_simulator.evaluate_run(request, work)
     if request.self_test:
         return self_test.run(request, work)
     if request.merge:
         return _finished(request, _merged(request), work)
     assert request.source is not None
+    if request.engine != "local":
+        return _finished(request, _spread(request, request.source, work), work)
     resources = resources_of(request)
     measured = _measure(request, request.source, resources, work)
     if request.shard:
@@ -146,7 +153,7 @@ def _measure(
     number, total = request.shard_numbers
     scenes = _needed(plan_scenes(sources), metrics)
     _check_needs(scenes, sources, metrics)
-    scenes = scenes[number - 1 :: total]
+    scenes = scenes[number::total]
     _announce(sources, scenes, work)
     chosen = list(metrics.values())
     extractors = (
@@ -183,11 +190,11 @@ def _known_real(
     """Features of the real videos that need not be computed, and their videos' shapes."""
     distances: list[FrechetMetric] = [each for each in metrics if isinstance(each, FrechetMetric)]
     real = {each.name: each.real for each in scenes if each.real is not None}
-    if not distances or not real or sources.made is not None or request.cache_dir is None:
+    if not distances or not real or request.cache_dir is None:
         return {}, set(), None
     keys = ("num_frames", "size_px", "skip_start_frame", "seed")
     settings = {key: getattr(request, key) for key in keys}
-    cache = RealCache(request.cache_dir, real, settings)
+    cache = RealCache(request.cache_dir, real, settings, sources.digest)
     known, shapes = cache.find(distances, extractors, has_baselines=request.baselines)
     return known, {tuple(map(int, each.split(","))) for each in shapes}, cache
 
@@ -217,8 +224,32 @@ def _kept_shard(request: EvalRequest, measured: Measured, work: Work) -> dict[st
     path = folder / f"{request.out_path.stem}-shard-{number}-of-{total}.npz"
     shards.save(path, measured, request)
     work.artifact(path, "shard")
-    rest = [f"{request.out_path.stem}-shard-{each}-of-{total}.npz" for each in range(1, total + 1)]
+    rest = [f"{request.out_path.stem}-shard-{each}-of-{total}.npz" for each in range(total)]
     return {"shard": str(path), "merge": [str(folder / each) for each in rest]}
+
+
+def _spread(request: EvalRequest, source: Path, work: Work) -> Measured:
+    """The same from shards, each measured on a machine that the request's engine finds."""
+    assert request.out_path is not None
+    sources = open_sources(request, source)
+    scenes = _needed(plan_scenes(sources), load_metrics(request))
+    count = max(1, min(request.parts, len(scenes)))
+    request.out_path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=request.out_path.parent, prefix=".eval-") as folder:
+        changes = {"engine": "local", "out_path": Path(folder) / "part.json"}
+        each = request.model_copy(update=changes)
+        tasks = [
+            ShardTask(
+                evaluate,
+                each.model_copy(update={"shard": f"{number}/{count}"}),
+                torch.get_num_threads(),
+            )
+            for number in range(count)
+        ]
+        for done, _ in enumerate(run_shards(tasks, request.engine, Path(folder)), 1):
+            work.progress("measure", done, count, "parts")
+        files = tuple(sorted(Path(folder).glob("part-shard-*.npz")))
+        return _merged(request.model_copy(update={"merge": files}))
 
 
 def _merged(request: EvalRequest) -> Measured:
@@ -267,10 +298,15 @@ def _check_needs(
             require_pairs(scenes, sources, name)
         if metric.needs_samples:
             require_samples(scenes, sources, name)
+        if isinstance(metric, FrechetMetric):
+            require_two(scenes, sources, name)
 
 
 def _announce(sources: Sources, scenes: list[PlannedScene], work: Work) -> None:
-    work.log(f"{len(sources.generated.videos)} videos in {sources.generated.path}")
+    folder = sources.generated.path
+    work.log(f"{len(sources.generated.videos)} videos in {folder}")
+    if sources.made is None and (folder.parent.parent / "run.json").is_file():
+        work.log("makes_anew=true measures videos that the run makes now, from its fixed list")
     if sources.real:
         work.log(f"{len(sources.real.videos)} real videos in {sources.real.path}")
     suffixes = {_format(video) for each in scenes for video in each.samples}
@@ -320,6 +356,8 @@ def _settings(
     }
     if decoder.fps is not None:
         settings["frames per second"] = round(decoder.fps, 3)
+    if sources.made is not None:
+        settings["each is"] = str(sources.generated.meta["made"])
     for name in ("seed", "checkpoint"):
         if sources.generated.meta.get(name) is not None:
             settings[f"generated with {name}"] = str(sources.generated.meta[name])

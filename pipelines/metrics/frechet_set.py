@@ -16,7 +16,7 @@ from pipelines.events import UserError
 from pipelines.metrics import frechet
 from pipelines.metrics.config import Covariance
 from pipelines.metrics.feature_set import FeatureSet
-from pipelines.metrics.result import FEW_VIDEOS, MetricResult, interval_around
+from pipelines.metrics.result import ENDLESS, FEW_VIDEOS, MetricResult, interval_around
 from pipelines.metrics.scenes import Conditions, Extractor, MakeExtractor, Scene
 
 REAL, GENERATED, STILL, SHUFFLED = "real", "generated", "static first frame", "shuffled frames"
@@ -88,7 +88,7 @@ class FrechetMetric:
         details = {"raw": raw, "mean term": mean_term}
         limit = self._limit(real, fake)
         if limit is not None:
-            details["with endless videos (line in 1/n)"], error = limit
+            details[ENDLESS], error = limit
             details["standard error of that"] = error
         protocol = conditions.protocol(
             fake.num_videos,

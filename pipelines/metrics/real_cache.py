@@ -6,7 +6,7 @@ their names and places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.events import UserError
@@ -16,7 +16,6 @@ from pipelines.metrics.feature_set import FeatureSet
 from pipelines.metrics.frechet_set import GENERATED, REAL, SIDES, STILL, FrechetMetric
 from pipelines.metrics.result import versions
 from pipelines.metrics.scenes import Extractor
-from pipelines.metrics.sources import content_digest
 
 _FOLDER = "features"
 
@@ -29,10 +28,11 @@ class RealCache:
         cache_dir: Path,
         real: Mapping[str, SampleVideo],
         settings: Mapping[str, object],
+        digest: Callable[[SampleVideo], str],
     ) -> None:
-        """real: by scene."""
+        """real: by scene.  digest: a hash of what a video shows."""
         self._dir = cache_dir / _FOLDER
-        contents = [[scene, content_digest(video)] for scene, video in sorted(real.items())]
+        contents = [[scene, digest(video)] for scene, video in sorted(real.items())]
         self._key = fingerprint([contents, settings, versions()])
 
     def find(

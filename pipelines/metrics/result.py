@@ -16,6 +16,9 @@ FEW_VIDEOS = 256
 """Below, a distance between sets says little."""
 _NORMAL_95 = 1.96
 
+ENDLESS = "with endless videos (line in 1/n)"
+"""The detail that tells how far a small number of videos moves a number; tables show it too."""
+
 Better = Literal["higher", "lower", "near reference"]
 
 
@@ -82,7 +85,10 @@ class MetricResult:
 
     def row(self) -> list[str]:
         """Text for a table: metric, value, interval, references, unit, protocol."""
-        references = "; ".join(f"{name} {short(value)}" for name, value in self.references.items())
+        shown = dict(self.references)
+        if ENDLESS in self.details:
+            shown[ENDLESS] = self.details[ENDLESS]
+        references = "; ".join(f"{name} {short(value)}" for name, value in shown.items())
         between = " to ".join(short(end) for end in self.interval) if self.interval else ""
         return [self.metric, short(self.value), between, references, self.unit, str(self.protocol)]
 

@@ -110,14 +110,23 @@ def load(paths: Sequence[Path]) -> Joined:
 def _require_all(paths: Sequence[Path], requests: Sequence[EvalRequest]) -> None:
     numbers = sorted(each.shard_numbers for each in requests)
     total = numbers[0][1]
-    if numbers != [(number, total) for number in range(1, total + 1)]:
+    if numbers != [(number, total) for number in range(total)]:
         there = ", ".join(f"{number}/{of}" for number, of in numbers)
         raise UserError(
             f"these are not the {total} shards of one evaluation",
             {"there are": there, "to fix": "give each shard's file once"},
             EXIT_USAGE,
         )
-    varying = {"shard", "out_path", "device", "threads", "cache_dir", "tensorflow_python"}
+    varying = {
+        "shard",
+        "engine",
+        "parts",
+        "out_path",
+        "device",
+        "threads",
+        "cache_dir",
+        "tensorflow_python",
+    }
     settings = [each.model_dump(exclude=varying) for each in requests]
     for path, each in zip(paths, settings, strict=True):
         if each != settings[0]:

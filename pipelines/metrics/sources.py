@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,19 +51,27 @@ class Sources:
     real: SampleFolder | None
     made: MadeVideos | None = None
 
+    def digest(self, video: SampleVideo) -> str:
+        """A hash of what a video shows, whatever its name and place."""
+        if self.made is not None and video.path == self.made.run_dir:
+            return self.made.digest(video.index or 0)
+        return content_digest(video)
+
 
 def open_sources(request: EvalRequest, source: Path) -> Sources:
     """The folders that a request names; source: its own, or the one to compare with.
 
-    A run folder stands for its only set of generated videos, and without one for videos made from
-    its evaluation list. The real ones are its only folder of kind `real`, unless the request names
-    another.
+    A run folder stands for its only set of generated videos, and without one, or where the request
+    says so, for videos made from its evaluation list. The real ones are its only folder of kind
+    `real`, unless the request names another.
     """
     is_run = (source / "run.json").is_file()
-    if is_run and not [each for each in sample_folders(source) if each.kind != "real"]:
+    if is_run and (request.makes_anew or not _made_before(source)):
         made = MadeVideos(request, source)
         generated, real = made.folders()
-        return Sources(generated, _real_folder(request) or real, made)
+        if request.real is None or (request.real / "index.json").is_file():
+            return Sources(generated, real, made)  # the list is of these very videos
+        return Sources(generated, _real_folder(request), made)
     generated = array_folder(source, "fake") or _generated_folder(source)
     if request.real is not None:
         return Sources(generated, _real_folder(request))
@@ -72,6 +81,11 @@ def open_sources(request: EvalRequest, source: Path) -> Sources:
     others = sample_folders(samples_dir.parent) if samples_dir.name == "samples" else []
     found = [each for each in others if each.kind == "real" and each.path != generated.path]
     return Sources(generated, found[0] if len(found) == 1 else None)
+
+
+def _made_before(run_dir: Path) -> list[SampleFolder]:
+    """A run's sets of videos that models made from its data: no real ones, no transfers."""
+    return [each for each in sample_folders(run_dir) if each.kind not in ("real", "transfer")]
 
 
 def _real_folder(request: EvalRequest) -> SampleFolder | None:
@@ -103,7 +117,7 @@ def _packed(variant_dir: Path) -> PackedVideos:
 
 
 def content_digest(video: SampleVideo) -> str:
-    """A hash of what a video shows, whatever its name and place."""
+    """A hash of the files, or the frames, of a video."""
     found = hashlib.sha256()
     if video.index is not None:
         frames = (
@@ -169,6 +183,24 @@ def require_samples(scenes: Sequence[PlannedScene], sources: Sources, metric: st
     )
 
 
+def require_two(scenes: Sequence[PlannedScene], sources: Sources, metric: str) -> None:
+    """UserError unless there are two videos on either side."""
+    sides = {
+        "generated": (sum(len(each.samples) for each in scenes), sources.generated),
+        "real": (sum(each.real is not None for each in scenes), sources.real),
+    }
+    for name, (count, folder) in sides.items():
+        if count < 2 and folder is not None:
+            raise UserError(
+                f"{metric} needs at least two {name} videos, got {count}",
+                {
+                    "looked in": folder.path,
+                    "there is": ", ".join(name_of(each) for each in folder.videos) or "none",
+                    "to fix": f"give more videos, or leave {metric} out",
+                },
+            )
+
+
 class Decoder:
     """Decodes videos under a request's settings and holds all of them to one shape."""
 
@@ -220,7 +252,13 @@ class Decoder:
         self.hold_to(video.path, frames.shape)
         if start is not None and start.shape != frames.shape[1:]:
             start = None
-        return Clip(name_of(video), frames, start=start, facts=video.facts)
+        return Clip(name_of(video), frames, start=start, facts=self._facts(video))
+
+    def _facts(self, video: SampleVideo) -> Mapping[str, Any]:
+        made = self._sources.made
+        if made is None or video.path != made.run_dir:
+            return video.facts
+        return made.facts(video.index or 0)
 
     def _frames_of(self, video: SampleVideo, max_frames: int | None) -> Frames:
         if video.index is None:
@@ -296,7 +334,7 @@ def name_of(video: SampleVideo) -> str:
 def _generated_folder(path: Path) -> SampleFolder:
     if not (path / "run.json").is_file():
         return read_sample_folder(path)
-    folders = [each for each in sample_folders(path) if each.kind != "real"]
+    folders = _made_before(path)
     if len(folders) > 1:
         raise UserError(
             f"run '{path.name}' has {len(folders)} sets of videos",

@@ -30,6 +30,8 @@ from pipelines.metrics.config import StartFrame, VideoProtocol
 from pipelines.metrics.scenes import Clip, Frames, MakeExtractor, Resources
 
 _MIN_FRAMES = 9
+LONG = 32
+"""Frames of the longer of DTI3D's two networks."""
 _MIN_LOOPED = 6
 """Three times over they make the 16 frames of DTI3D."""
 _BYTES_PER_FRAME = 24 * 2**20
@@ -87,18 +89,17 @@ class TorchI3d:
         self._device, self._protocol = resources.device, protocol
         classes = 18 if protocol.network == "dti3d" else 400
         found = weights.load(weights_name, resources, partial(_generated, classes))
-        self._length = 32 if weights_name == "dti3d-32" else 16
-        state = i3d_state(found.state)
-        network = I3d(num_classes=num_classes(found.state), pool_frames=self._length // 8)
-        if protocol.network != "dti3d":
-            network = I3d(num_classes=num_classes(found.state))
-        fitted = weights.fitted(network, state, found.source).to(self._device)
-        self._network = fitted.to(memory_format=torch.channels_last_3d)  # pools are faster so
+        self._length = LONG if weights_name == "dti3d-32" else 16
+        network = _network(found, pool_frames=self._length // 8)
+        if self._device.type == "cpu":
+            network.pack()
+        self._network = network.to(self._device, memory_format=torch.channels_last_3d)
         self.sha256 = found.sha256
         self.name = f"I3D in PyTorch, {found.source}"
         min_frames = _MIN_FRAMES
         if protocol.network == "dti3d":
-            min_frames = self._length if self._length == 32 else _MIN_LOOPED
+            shortest = _MIN_LOOPED if protocol.loops else _MIN_FRAMES
+            min_frames = LONG if self._length == LONG else shortest
         self._frames = Clipping(protocol, min_frames=min_frames)
 
     @torch.inference_mode()
@@ -106,7 +107,9 @@ class TorchI3d:
         """Returns float32 1 D for each clip."""
         videos = [self._frames(each) for each in clips]
         rows: list[np.ndarray] = []
-        at_once = clips_at_once(self._device, len(videos[0]) * _BYTES_PER_FRAME)
+        at_once = 1  # a packed network gains nothing from more
+        if self._device.type != "cpu":
+            at_once = clips_at_once(self._device, len(videos[0]) * _BYTES_PER_FRAME)
         for start in range(0, len(videos), at_once):
             batch = np.stack(videos[start : start + at_once])
             frames = torch.from_numpy(batch).to(self._device).permute(0, 1, 4, 2, 3).float()
@@ -120,12 +123,26 @@ class TorchI3d:
     def _inputs(self, frames: Tensor) -> Tensor:
         """B T 3 H W, 0..255 -> B 3 T 224 224."""
         if self._protocol.network == "dti3d":
-            return dynamic_texture_clips(frames / 127.5 - 1, length=self._length)
+            return dynamic_texture_clips(
+                frames / 127.5 - 1, length=self._length, loops=self._protocol.loops
+            )
         resized = RESIZES[self._protocol.resize](frames.flatten(0, 1))
         resized = resized.unflatten(0, frames.shape[:2]).transpose(1, 2)
         if self._protocol.network == "i3d-logging":  # given [0, 1], unlike its training
             return resized / 255
-        return 2 * resized / 255 - 1
+        return (2 * resized).div_(255).sub_(1)
+
+
+def _network(found: weights.Weights, *, pool_frames: int) -> I3d:
+    """The network with published weights. Raises UserError, naming the file, if they do not fit."""
+    try:
+        state, classes = i3d_state(found.state), num_classes(found.state)
+    except UserError as error:
+        details = {"from": found.source, **error.details}
+        raise UserError(error.message, details, error.exit_code) from error
+    network = I3d(num_classes=classes, pool_frames=pool_frames)
+    weights.fitted(network, state, found.source)
+    return network
 
 
 class TensorFlowI3d:
@@ -252,7 +269,7 @@ def generated_module(python: Path, cache_dir: Path) -> Path:
 
 def feature_name(protocol: VideoProtocol, network: str) -> str:
     """Equal for protocols that give the network the same clips, so that they share a pass."""
-    keys = ("resize", "num_frames", "stride", "start_frame")
+    keys = ("resize", "num_frames", "stride", "start_frame", "loops")
     return f"{network} {fingerprint({key: getattr(protocol, key) for key in keys})[:8]}"
 
 

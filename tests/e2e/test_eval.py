@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from i2v_cli import locations
 from tests.e2e.conftest import Answer, Desk
 
 ASKED = ("fvd", "fvd-tf", "lpips", "ssim", "psnr", "fid", "diversity")
@@ -109,3 +110,28 @@ def test_the_self_test_finds_both_worlds_equal(table_desk: Desk) -> None:
     found = table_desk.i2v("eval", "--self-test", "--json").result
     assert found["relative_difference"] < 1e-3
     assert "made up" in found["weights"]
+
+
+def test_a_hub_cache_and_the_modules_own_folder_give_one_number(
+    table_desk: Desk, answer: Answer
+) -> None:
+    by_path = by_metric(answer.result)["fvd-tf"]
+    digest = by_path["protocol"]["extractor_sha256"]
+    module = locations.i2v_home() / "metrics" / f"i3d-made-up-{digest[:12]}"
+    cache = table_desk.path / "hub-cache"
+    cache.mkdir()
+    (cache / "092225fb776e28d6d64ac605ab6be03f18dd2027").symlink_to(module)
+    words = ("--source", "fake", "--real", "real", "--no-baselines", f"weights.i3d-tf={cache}")
+    found = by_metric(table_desk.i2v("eval", "fvd-tf", *words, "--json").result)["fvd-tf"]
+    assert found["value"] == pytest.approx(by_path["value"], rel=1e-6)
+    assert found["protocol"]["extractor_sha256"] == digest
+
+
+def test_a_folder_that_is_no_hub_module_is_named(table_desk: Desk) -> None:
+    broken = table_desk.path / "broken"
+    broken.mkdir()
+    words = ("--source", "fake", "--real", "real", f"weights.i3d-tf={broken}")
+    refused = table_desk.i2v("eval", "fvd-tf", *words)
+    assert refused.code == 4
+    assert "'broken' is no TensorFlow hub module" in refused.err
+    assert "saved_model.pb" in refused.err

@@ -54,3 +54,11 @@ def test_too_few_frames_are_refused_with_the_number_needed() -> None:
         dynamic_texture_clips(torch.zeros(1, 20, 3, 4, 4), length=32)
     with pytest.raises(UserError, match="clips of 5 frames"):
         dynamic_texture_clips(torch.zeros(1, 5, 3, 4, 4))
+
+
+def test_clips_whose_spread_is_measured_are_not_repeated() -> None:
+    videos = torch.rand(1, 20, 3, 4, 4)
+    assert dynamic_texture_clips(videos[:, :10], loops=False).shape[2] == 10
+    assert dynamic_texture_clips(videos, loops=False).shape[2] == 16
+    with pytest.raises(UserError, match="cannot take clips of 20 frames"):
+        dynamic_texture_clips(videos, length=32, loops=False)

@@ -244,8 +244,9 @@ def test_diversity_asks_for_several_samples(real):
 
 def test_one_video_is_too_few_for_a_frechet_distance(tmp_path, real):
     fake = make_videos(tmp_path / "fake", {"clip0": video(0)})
-    with pytest.raises(UserError, match="at least two generated videos, got 1"):
+    with pytest.raises(UserError, match="at least two generated videos, got 1") as error:
         run("frechet-embedded", source=fake, real=real)
+    assert str(fake) in details_of(error) and "clip0" in details_of(error)
 
 
 def test_a_video_that_is_too_short_is_named(tmp_path):

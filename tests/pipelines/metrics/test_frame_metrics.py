@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipelines.events import UserError
+from pipelines.metrics.l1 import frame_l1
 from pipelines.metrics.motion_energy import energy
 from pipelines.metrics.psnr import decibels, frame_psnr
 from pipelines.metrics.ssim import frame_ssim, ssim_map
@@ -20,6 +21,14 @@ def test_psnr_of_a_known_error():
     real = torch.full((1, 3, 8, 8), 0.5)
     assert float(frame_psnr(real, real + 0.1)) == pytest.approx(20.0, abs=1e-5)
     assert float(frame_psnr(real, real - 0.01)) == pytest.approx(40.0, abs=1e-3)
+
+
+def test_l1_is_the_mean_absolute_difference_of_each_frame():
+    real = torch.full((2, 3, 8, 8), 0.5)
+    fake = real.clone()
+    fake[0] += 0.1
+    fake[1, 0] -= 0.3
+    torch.testing.assert_close(frame_l1(real, fake).float(), torch.tensor([0.1, 0.1]))
 
 
 def test_psnr_of_equal_frames_is_infinite():

@@ -9,7 +9,7 @@ from pipelines.events import UserError
 from pipelines.metrics import frechet
 from pipelines.metrics.feature_set import FeatureSet
 from pipelines.metrics.frechet_set import GENERATED, REAL, FrechetMetric, Rules
-from pipelines.metrics.result import MetricResult
+from pipelines.metrics.result import ENDLESS, MetricResult
 from pipelines.metrics.scenes import Conditions
 from pipelines.metrics.shards import PastExtractor
 
@@ -129,7 +129,7 @@ def test_the_interval_covers_the_distance_of_endless_videos_most_of_the_time() -
 def test_the_line_in_one_over_n_takes_the_bias_away() -> None:
     real, fake = gaussian(600, 0, size=60), gaussian(600, 1, size=60)
     found = result(feature_set(real), feature_set(fake))
-    limit = found.details["with endless videos (line in 1/n)"]
+    limit = found.details[ENDLESS]
     assert found.value > 1.0  # nothing but bias: the distributions are equal
     assert abs(limit) < found.value / 3
 

@@ -13,7 +13,12 @@ import torch
 from pipelines.events import UserError, Work
 from pipelines.io.packed import PackedVideos
 from pipelines.metrics import sources, video_features
-from pipelines.metrics.config import EvalRequest, PairedProtocol, VideoProtocol
+from pipelines.metrics.config import (
+    DiversityProtocol,
+    EvalRequest,
+    PairedProtocol,
+    VideoProtocol,
+)
 from pipelines.metrics.evaluate import evaluate, load_metric, measure
 from pipelines.metrics.scenes import Clip, Resources, Scene
 from pipelines.metrics.video_features import Clipping
@@ -50,12 +55,12 @@ def test_shards_join_to_the_numbers_of_the_whole(tmp_path, folders) -> None:
     fake, real = folders
     whole = ask(*METRICS, source=fake, real=real)
     files = []
-    for number in (1, 2, 3):
+    for number in range(3):
         found = ask(
             *METRICS, source=fake, real=real, shard=f"{number}/3", out_path=tmp_path / "m.json"
         )
         files.append(Path(found["shard"]))
-        assert found["merge"][number - 1] == found["shard"]
+        assert found["merge"][number] == found["shard"]
     joined = evaluate(EvalRequest(merge=tuple(files), device="cpu"), Work())
     for a, b in zip(joined["results"], whole["results"], strict=True):
         assert a["value"] == pytest.approx(b["value"], rel=1e-6)
@@ -64,7 +69,7 @@ def test_shards_join_to_the_numbers_of_the_whole(tmp_path, folders) -> None:
 
 def test_a_missing_shard_is_noticed(tmp_path, folders) -> None:
     fake, real = folders
-    found = ask("psnr", source=fake, real=real, shard="1/2", out_path=tmp_path / "m.json")
+    found = ask("psnr", source=fake, real=real, shard="0/2", out_path=tmp_path / "m.json")
     with pytest.raises(UserError, match="not the 2 shards"):
         evaluate(EvalRequest(merge=(Path(found["shard"]),), device="cpu"), Work())
 
@@ -131,6 +136,14 @@ def test_floats_that_no_picture_has_are_refused(tmp_path) -> None:
     assert "fake_samples.npy" in details_of(error)
 
 
+def test_values_that_are_not_numbers_are_refused(tmp_path) -> None:
+    videos = np.zeros((2, 6, 32, 32, 3), np.float32)
+    videos[1, 3, 5] = np.nan
+    np.save(tmp_path / "fake_samples.npy", videos)
+    with pytest.raises(UserError, match=r"video 1 of 'fake_samples\.npy'"):
+        ask("motion-energy", source=tmp_path)
+
+
 def test_an_array_of_another_shape_is_named(tmp_path) -> None:
     np.save(tmp_path / "fake_samples.npy", np.zeros((4, 4), np.uint8))
     with pytest.raises(UserError, match="holds no videos"):
@@ -179,11 +192,13 @@ def test_weights_of_another_network_are_named(tmp_path) -> None:
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "x.pth")
     resources = Resources(CPU, weights={"fid-inception": tmp_path / "x.pth"})
     (make,) = load_metric("fid").extractors.values()
-    with pytest.raises(UserError, match="do not match"):
+    with pytest.raises(UserError, match="do not match") as error:
         make(resources)
+    assert "x.pth" in details_of(error)
     (make,) = load_metric("fvd").extractors.values()
-    with pytest.raises(UserError, match="not of an I3D"):
+    with pytest.raises(UserError, match="not of an I3D") as error:
         make(Resources(CPU, weights={"i3d": tmp_path / "x.pth"}))
+    assert "x.pth" in details_of(error)
 
 
 def test_a_protocol_with_the_start_frame_needs_to_know_it() -> None:
@@ -209,6 +224,14 @@ def test_features_do_not_depend_on_the_batch(monkeypatch) -> None:
     for a, b in zip(extract(clips), together, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert "made-up" in extract.name
+
+
+def test_diversity_takes_the_images_of_whole_batches(folders) -> None:
+    fake, _ = folders
+    protocol = DiversityProtocol(batch_size=4)
+    found = ask("diversity", source=fake, protocols={"diversity": protocol})["results"][0]
+    assert found["protocol"]["num_videos"] == 8
+    assert found["protocol"]["settings"]["images"] == 4
 
 
 def test_psnr_of_batches_is_that_of_the_published_code() -> None:

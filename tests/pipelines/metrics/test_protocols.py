@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from pipelines.metrics.config import EvalRequest
-from pipelines.metrics.evaluate import load_metrics
+from pipelines.metrics.evaluate import load_metric, load_metrics
 from pipelines.metrics.frechet_set import FrechetMetric
 from pipelines.metrics.one_pass import load_extractors
 from pipelines.metrics.psnr import batch_psnr, channel_psnr, frame_psnr
@@ -40,7 +40,9 @@ def test_a_protocol_makes_its_metric_and_says_where_it_is_from(name: str) -> Non
 def test_a_preset_names_protocols_that_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("#") and f"--preset {path.stem}" in text
-    assert set(yaml.safe_load(text)["metrics"]) <= set(PROTOCOLS)
+    names = yaml.safe_load(text)["metrics"]
+    assert {name for name in names if "/" in name} <= set(PROTOCOLS)
+    assert all(load_metric(name) for name in names if "/" not in name)
 
 
 def test_protocols_with_the_same_clips_share_one_network() -> None:
