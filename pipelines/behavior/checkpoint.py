@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipelines.behavior import published
+from pipelines.behavior.baseline import build_mtvae
 from pipelines.behavior.config import FamilyConfig
 from pipelines.behavior.flow import BehaviorFlow
 from pipelines.behavior.frozen import FAMILY
-from pipelines.behavior.inference import build_mtvae
 from pipelines.behavior.networks import BehaviorNet
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.nn.norm_conv import norm_entry

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipelines.engines.config import Engine, Parts, Shard
 from pipelines.schema import (
     AbsolutePath,
     Config,
@@ -217,9 +218,15 @@ class SampleRequest(_MakingRequest):
     target: tuple[str, ...] = Field(min_length=1, description="poses to start from")
     num: int = Field(6, ge=1, le=256, description="different futures per posture")
     prior: Literal["flow", "normal"] = Field(
-        "flow", description="where codes come from; normal: without the flow"
+        "flow",
+        description="where codes come from; normal: without the flow, as an MT-VAE always does",
     )
     temperature: float = Field(1.0, ge=0, le=10, description="scale of the random numbers")
+    engine: Engine = Field("local", description="what spreads the motions: local, ray or slurm")
+    parts: Parts = 8
+    shard: Shard | None = Field(
+        None, description="i/n: only every n-th motion, from number i; a last call finishes"
+    )
 
 
 class TransferRequest(_MakingRequest):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.behavior import evaluation
+from pipelines.behavior.baseline import load_model
 from pipelines.behavior.data import PoseData, open_poses
-from pipelines.behavior.evaluation import Clips, EvaluationSettings, Numbers, Progress
-from pipelines.behavior.inference import BehaviorModel, load
+from pipelines.behavior.evaluation import Clips, EvaluationSettings, Model, Numbers, Progress
+from pipelines.behavior.inference import BehaviorModel
 from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.pose import PoseNumber, PoseNumbers
@@ -22,7 +23,7 @@ def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> P
     request.num_images: postures whose futures are measured, and clips for the rest (times 16).
     """
     device = prepare_device(request.device, threads=request.threads)
-    model = load(run.path, device, data_root=data_root, warn=work.warning)
+    model = load_model(run.path, device, data_root=data_root, warn=work.warning)
     data = open_poses(data_root, model.config, work, scale=model.scale, splits=("test", "val"))
     if data.held_out is None:
         raise UserError(
@@ -44,7 +45,7 @@ def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> P
 
 
 def collect(
-    model: BehaviorModel,
+    model: Model,
     data: PoseData,
     clips: Clips,
     settings: EvaluationSettings,
@@ -53,8 +54,10 @@ def collect(
 ) -> list[PoseNumber]:
     """Everything that can be measured of a model."""
     found: list[PoseNumber] = []
+    classifiers = evaluation.trained_classifiers(model, data)
     unit = model.wanted.unit
-    prior = "flow" if model.flow is not None else "normal"
+    has_flow = isinstance(model, BehaviorModel) and model.flow is not None
+    prior = "flow" if has_flow else "normal"
     futures = {
         each: evaluation.future_numbers(model, data, settings, prior=each, progress=progress)
         for each in dict.fromkeys((prior, "normal"))
@@ -64,15 +67,11 @@ def collect(
         found.append(PoseNumber(f"{name} ({prior})", futures[prior][name], unit, better, beside))
     transfer = evaluation.transfer_numbers(model, clips)
     found += _transfer(transfer)
+    found += _actions(evaluation.action_numbers(model, clips, classifiers), clips)
     realism = evaluation.realism(model, clips, settings, progress=progress)
     found += [PoseNumber(name, value, "", "higher") for name, value in realism.items()]
     found += _leakage(evaluation.posture_leakage(model, clips, settings, progress=progress))
-    flow = evaluation.flow_numbers(model, clips, settings)
-    found += [
-        PoseNumber(name, value, "", "higher" if name == "flow normality" else "lower")
-        for name, value in flow.items()
-    ]
-    return found
+    return found + _flow(evaluation.flow_numbers(model, clips, settings))
 
 
 _FUTURES: dict[str, Better] = {
@@ -93,6 +92,13 @@ def _transfer(numbers: Numbers) -> list[PoseNumber]:
             "",
             "lower",
             ("another clip of the action", numbers["code of same action"]),
+        ),
+        PoseNumber(
+            "code found again, over spread",
+            numbers["code found again, over spread"],
+            "",
+            "lower",
+            ("another clip of the action", numbers["code of same action, over spread"]),
         ),
         PoseNumber("code ratio", numbers["code ratio"], "", "lower"),
         PoseNumber("ADE of transfer", numbers["ADE of transfer"], scaled, "lower"),
@@ -117,4 +123,25 @@ def _leakage(numbers: Numbers) -> list[PoseNumber]:
                 ("by chance", chance) if chance is not None else None,
             )
         )
+    return found
+
+
+def _actions(numbers: Numbers, clips: Clips) -> list[PoseNumber]:
+    """Beside always saying the commonest action."""
+    known = clips.actions[clips.actions >= 0]
+    commonest = float(known.bincount().max() / len(known)) if len(known) else 0.0
+    return [
+        PoseNumber(name, value, "", "higher", ("commonest action", commonest))
+        for name, value in numbers.items()
+    ]
+
+
+def _flow(numbers: Numbers) -> list[PoseNumber]:
+    found = []
+    for name in ("flow nll", "flow loss", "flow normality"):
+        if name in numbers:
+            normal = numbers.get(f"{name}, normal numbers")
+            better: Better = "higher" if name == "flow normality" else "lower"
+            beside = ("normal numbers", normal) if normal is not None else None
+            found.append(PoseNumber(name, numbers[name], "", better, beside))
     return found

@@ -15,7 +15,12 @@ from pipelines.behavior.config import FamilyConfig, TrainRequest
 from pipelines.behavior.poses import PoseScale
 from pipelines.events import EXIT_USAGE, UserError, Work
 from pipelines.training.beginning import settings_of
-from pipelines.training.checkpoint import load_weights, networks_in
+from pipelines.training.checkpoint import (
+    WEIGHTS_NAME,
+    find_checkpoint,
+    load_weights,
+    networks_in,
+)
 from pipelines.training.run_folder import Run, freeze_weights, load_run, require_checkpoint
 
 FAMILY = "behavior"
@@ -55,6 +60,19 @@ def stored_scale(checkpoint_dir: Path, config: FamilyConfig) -> PoseScale | None
     holder = StoredScale(size=config.stage1.net.pose_size)
     load_weights(checkpoint_dir, {SCALE: holder})
     return holder.scale()
+
+
+def earlier_scale(request: TrainRequest) -> PoseScale | None:
+    """The scale that a stage 1 learned, or is to begin, with; None where it is that of the data."""
+    source = find_checkpoint(request.run_dir, files=(WEIGHTS_NAME,), warn=_unheard)
+    if source is None and request.init_run is not None:
+        run = load_run(request.init_run, family=FAMILY, stage=request.stage)
+        source = require_checkpoint(run, warn=_unheard)
+    return None if source is None else stored_scale(source, request.config)
+
+
+def _unheard(warning: str) -> None:
+    """It is given once more when the weights themselves are read."""
 
 
 def with_earlier_settings(request: TrainRequest) -> TrainRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.behavior import losses
-from pipelines.behavior.config import FamilyConfig, Stage1Config
+from pipelines.behavior.config import FamilyConfig
 from pipelines.behavior.data import data_scale
 from pipelines.behavior.flow import BehaviorFlow
 from pipelines.behavior.frozen import (
@@ -21,7 +22,6 @@ from pipelines.behavior.frozen import (
     run_config,
     stored_scale,
 )
-from pipelines.behavior.mtvae import MotionTransformationVae
 from pipelines.behavior.networks import BehaviorNet
 from pipelines.behavior.pose_files import Wanted
 from pipelines.behavior.poses import PoseScale
@@ -33,16 +33,14 @@ _AXES = {"joints_world_m": 3, "joints_camera_m": 3}
 
 
 @dataclass(frozen=True)
-class BehaviorModel:
-    """A trained model. flow: None of a stage 1.  fps: poses per second, None if unknown.
+class PoseModel:
+    """What every trained model has. fps: poses per second, None if unknown.
 
     checkpoints: for each part, where its weights come from and their SHA-256.
     """
 
     run: Run
     config: FamilyConfig
-    net: BehaviorNet
-    flow: BehaviorFlow | None
     scale: PoseScale
     fps: float | None
     device: torch.device
@@ -64,19 +62,44 @@ class BehaviorModel:
         wanted = self.wanted
         return restored.reshape(*restored.shape[:-1], wanted.num_joints, wanted.num_axes)
 
+    def between(self, first: Tensor, last: Tensor, share: float, *, path: str) -> Tensor:
+        """A behaviour on the way from one to another, codes D each. path: arc or line."""
+        return between(first, last, share, path=path)
+
+
+@dataclass(frozen=True)
+class BehaviorModel(PoseModel):
+    """The behavior net and its flow. flow: None of a stage 1."""
+
+    net: BehaviorNet
+    flow: BehaviorFlow | None
+    num_given = 1
+    """Poses that a future goes on from."""
+
+    @property
+    def noise_size(self) -> int:
+        """Random numbers that make a future."""
+        return self.config.stage1.net.code_size
+
+    @property
+    def num_read(self) -> int:
+        """Poses that a behaviour is read from: in training the last one is not looked at."""
+        return self.config.poses.num_frames
+
     @torch.no_grad()
     def encode(self, poses: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The behaviour of sequences B T P: the code's mean, B D; with noise B D a drawn one.
-
-        As in training, the clip's last frame is not looked at.
-        """
-        found = self.net.encoder(poses[:, : self.config.poses.num_frames])
+        """The behaviour of sequences B T P: the code's mean, B D; with noise B D a drawn one."""
+        found = self.net.encoder(poses[:, : self.num_read])
         return found.mean if noise is None else found.sample(noise)
 
     @torch.no_grad()
     def decode(self, code: Tensor, posture: Tensor, num_frames: int) -> Tensor:
         """code: B D.  posture: B P.  Returns B T P, without the posture."""
         return self.net.decoder(code, posture, num_frames)
+
+    def continued(self, code: Tensor, given: Tensor, num_frames: int) -> Tensor:
+        """The future of given poses B G P, of which the first counts. Returns B T P."""
+        return self.decode(code, given[:, 0], num_frames)
 
     @torch.no_grad()
     def draw(self, noise: Tensor, *, prior: str = "flow") -> Tensor:
@@ -94,6 +117,10 @@ class BehaviorModel:
             )
         return self.flow.inverse(noise)
 
+    def found_again(self, made: Tensor, partners: Tensor) -> Tensor:
+        """The behaviour of what was made, B T P, in the place of the partners' own."""
+        return self.encode(made)
+
 
 def between(first: Tensor, last: Tensor, share: float, *, path: str) -> Tensor:
     """A behaviour on the way from one to another, codes D each. path: arc or line."""
@@ -109,7 +136,7 @@ def wanted_poses(config: FamilyConfig) -> Wanted:
 
 
 def load(run_dir: Path, device: torch.device, *, data_root: Path, warn: Warn) -> BehaviorModel:
-    """The model of a run of stage 1 or 2.
+    """The behavior net of a run of stage 1 or 2.
 
     data_root: where the scale of poses is computed from for a published model, which has none.
     warn: told about damaged checkpoints that are passed over. Raises UserError when the folder is
@@ -119,25 +146,22 @@ def load(run_dir: Path, device: torch.device, *, data_root: Path, warn: Warn) ->
     config = run_config(run)
     if config.stage1.kind == "mt-vae":
         raise UserError(
-            f"run '{run_dir.name}' is an MT-VAE, which is measured only: i2v eval pose",
-            {"to fix": "give a run of a behavior net"},
+            f"run '{run_dir.name}' is an MT-VAE, a behavior net is asked for",
+            {"to fix": "give a run of another preset"},
             EXIT_USAGE,
         )
     newest = require_checkpoint(run, warn=warn)
     first = newest if run.stage == "1" else frozen_checkpoint(run_dir, warn=warn)
-    net = load_net(config, first, device)
-    flow = load_flow(config, newest, device) if run.stage == "2" else None
-    found = stored_scale(newest, config) or stored_scale(first, config)
     sources = {"stage1": first} | ({"stage2": newest} if run.stage == "2" else {})
     return BehaviorModel(
-        run,
-        config,
-        net,
-        flow,
-        found or _scale_of_data(data_root, config, run),
-        checkpoint_meta(newest).get("fps"),
-        device,
-        {name: _described(path) for name, path in sources.items()},
+        run=run,
+        config=config,
+        net=load_net(config, first, device),
+        flow=load_flow(config, newest, device) if run.stage == "2" else None,
+        scale=model_scale(run, config, [newest, first], data_root),
+        fps=checkpoint_meta(newest).get("fps"),
+        device=device,
+        checkpoints={name: described(path) for name, path in sources.items()},
     )
 
 
@@ -145,7 +169,7 @@ def load_net(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) -
     """The frozen behavior net of a stage 1."""
     with torch.device("meta"):
         net = BehaviorNet(config.stage1.net)
-    net = _emptied(net, device)
+    net = emptied(net, device)
     load_weights(checkpoint_dir, {"net": net})
     return net
 
@@ -154,38 +178,25 @@ def load_flow(config: FamilyConfig, checkpoint_dir: Path, device: torch.device) 
     """The frozen flow of a stage 2, read tensor by tensor: never twice in memory."""
     with torch.device("meta"):
         flow = BehaviorFlow(config.stage2.flow, code_size=config.stage1.net.code_size)
-    flow = _emptied(flow, device)
+    flow = emptied(flow, device)
     load_weights(checkpoint_dir, {"flow": flow})
     return flow
 
 
-def build_mtvae(config: Stage1Config) -> MotionTransformationVae:
-    """The baseline."""
-    settings = config.mtvae
-    return MotionTransformationVae(
-        pose_size=config.net.pose_size, width=settings.width, code_size=settings.code_size
-    )
-
-
-def load_mtvae(
-    config: FamilyConfig, checkpoint_dir: Path, device: torch.device
-) -> MotionTransformationVae:
-    """The frozen baseline."""
-    with torch.device("meta"):
-        model = build_mtvae(config.stage1)
-    model = _emptied(model, device)
-    load_weights(checkpoint_dir, {"net": model})
-    return model
-
-
-def _emptied(network: Any, device: torch.device) -> Any:
-    """On a device, with weights still to be loaded."""
+def emptied(network: Any, device: torch.device) -> Any:
+    """A frozen network on a device, with weights still to be loaded."""
     made: nn.Module = network.to_empty(device=device)
     return made.eval().requires_grad_(False)
 
 
-def _scale_of_data(data_root: Path, config: FamilyConfig, run: Run) -> PoseScale:
-    """Published weights come without the scale they need: it is that of their data."""
+def model_scale(
+    run: Run, config: FamilyConfig, checkpoint_dirs: Sequence[Path], data_root: Path
+) -> PoseScale:
+    """The scale of a model's poses; of a published one, which has none, that of its data."""
+    for each in checkpoint_dirs:
+        found = stored_scale(each, config)
+        if found is not None:
+            return found
     try:
         return data_scale(data_root, config)
     except UserError as error:
@@ -200,7 +211,8 @@ def _scale_of_data(data_root: Path, config: FamilyConfig, run: Run) -> PoseScale
         ) from error
 
 
-def _described(checkpoint_dir: Path) -> dict[str, Any]:
+def described(checkpoint_dir: Path) -> dict[str, Any]:
+    """A checkpoint as the meta.json of what is made with it names it."""
     meta = checkpoint_meta(checkpoint_dir)
     digest = meta["files"][WEIGHTS_NAME]["sha256"]
     return {"path": str(checkpoint_dir), "step": meta["step"], "sha256": digest}

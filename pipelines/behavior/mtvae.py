@@ -71,24 +71,35 @@ class MotionTransformationVae(nn.Module):
         noise, cycle_noise: B Z, standard normal.  from_prior: the code is the noise itself.
         """
         condition, future = source[:, :num_condition], source[:, num_condition:]
-        start, hidden = self._encoded(condition, state)
-        end, _ = self._encoded(future, state)
-        mean, log_std = self.latent_encoder(end - start).chunk(2, dim=1)
+        start, hidden = self.encode(condition, state)
+        end, _ = self.encode(future, state)
+        mean, log_std = self.change(start, end)
         code = noise if from_prior else mean + log_std.exp() * noise
         base = start
         if target is not None:
-            base, hidden = self._encoded(target, state)
-        changed = _standardised(self.latent_decoder(torch.cat([self.code(code), base], 1)) + base)
-        cycle_mean, cycle_log_std = self.latent_encoder(changed - start).chunk(2, dim=1)
+            base, hidden = self.encode(target, state)
+        changed = self.changed(base, code)
+        cycle_mean, cycle_log_std = self.change(start, changed)
         cycle = cycle_mean + cycle_log_std.exp() * cycle_noise
-        poses = self._decoded(changed, hidden, future.shape[1])
+        poses = self.decode(changed, hidden, future.shape[1])
         return Transformed(poses, mean, log_std, cycle)
 
-    def _encoded(self, poses: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(self, poses: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The moment that poses B T P end in, and the encoder's last hidden state, B W both."""
         outputs, (hidden, _) = self.encoder(poses, state)
         return outputs[:, -1], hidden[0]
 
-    def _decoded(self, changed: Tensor, hidden: Tensor, num_frames: int) -> Tensor:
+    def change(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log_std, B Z, of the code of the way between two moments, B W."""
+        mean, log_std = self.latent_encoder(end - start).chunk(2, dim=1)
+        return mean, log_std
+
+    def changed(self, base: Tensor, code: Tensor) -> Tensor:
+        """The moment, B W, that a change leads to. base: B W.  code: B Z."""
+        return _standardised(self.latent_decoder(torch.cat([self.code(code), base], 1)) + base)
+
+    def decode(self, changed: Tensor, hidden: Tensor, num_frames: int) -> Tensor:
+        """Poses B T P that end in a moment. changed, hidden: B W."""
         before = torch.cat([hidden, changed], dim=1)
         state = self.first_hidden(before).tanh()[None], self.first_cell(before)[None]
         outputs, _ = self.decoder(changed[:, None].expand(-1, num_frames, -1), state)

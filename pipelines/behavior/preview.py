@@ -1,7 +1,7 @@
 """Held-out takes beside what a stage makes of them, written at the end of its training.
 
 <run>/samples/real holds what people did, <run>/samples/transfer (stage 1) what they did done from
-another's posture, <run>/samples/sample (stage 2) random futures of their postures.
+another's posture, <run>/samples/sample (stage 2, or an MT-VAE) random futures of their postures.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipelines.behavior.baseline import BaselineModel, load_model
 from pipelines.behavior.data import PoseData
 from pipelines.behavior.drawing import Look, draw_skeletons, look_at
-from pipelines.behavior.inference import BehaviorModel, load
+from pipelines.behavior.inference import BehaviorModel
 from pipelines.behavior.sample import Motion, write_motions
 from pipelines.events import Work
 from pipelines.io.sample_writer import SampleWriter, sample_writer
@@ -28,14 +29,15 @@ def write_preview(run_dir: Path, data: PoseData, device: torch.device, work: Wor
     arrays = data.held_out_clips(_NUM_CLIPS)
     if arrays is None:
         return
-    model = load(run_dir, device, data_root=run_dir, warn=work.warning)
+    model = load_model(run_dir, device, data_root=run_dir, warn=work.warning)
     clips = torch.from_numpy(arrays["poses"]).to(device)
     names = [data.action_names[n] if n >= 0 else "unknown" for n in arrays["action"]]
     scenes = [f"{number}-{name}" for number, name in enumerate(names)]
     sources = [Motion(scene, model.joints(clip)) for scene, clip in zip(scenes, clips, strict=True)]
-    make = _transferred if model.flow is None else _sampled
-    kind = "transfer" if model.flow is None else "sample"
-    made = make(model, clips, scenes, data.seed)
+    if isinstance(model, BehaviorModel) and model.flow is None:
+        kind, made = "transfer", _transferred(model, clips, scenes)
+    else:
+        kind, made = "sample", _sampled(model, clips, scenes, data.seed)
     look = look_at([m.joints for row in (sources, *made) for m in row], view="front")
     fps = model.fps or _DEFAULT_FPS
     with sample_writer(run_dir / "samples" / "real", kind="real", fps=fps) as writer:
@@ -58,32 +60,38 @@ _ABOUT = {
 
 
 def _transferred(
-    model: BehaviorModel, clips: torch.Tensor, scenes: list[str], seed: int
+    model: BehaviorModel, clips: torch.Tensor, scenes: list[str]
 ) -> list[list[Motion]]:
     """For each posture, the behaviours of all clips."""
     codes = model.encode(clips)
-    rows = []
-    for scene, target in zip(scenes, clips, strict=True):
-        start = target[:1].expand(len(clips), -1)
-        poses = model.decode(codes, start, clips.shape[1] - 1)
-        joints = model.joints(torch.cat([start[:, None], poses], dim=1))
-        rows.append([Motion(scene, each, number) for number, each in enumerate(joints)])
-    return rows
+    return [
+        _motions(model, codes, target.expand(len(clips), -1, -1), scene)
+        for scene, target in zip(scenes, clips, strict=True)
+    ]
 
 
 def _sampled(
-    model: BehaviorModel, clips: torch.Tensor, scenes: list[str], seed: int
+    model: BehaviorModel | BaselineModel, clips: torch.Tensor, scenes: list[str], seed: int
 ) -> list[list[Motion]]:
     """For each posture, random behaviours."""
-    shape = (len(clips), _NUM_SAMPLES, model.config.stage1.net.code_size)
+    shape = (len(clips), _NUM_SAMPLES, model.noise_size)
     noise = torch.randn(shape, generator=torch_generator(seed, "preview")).to(model.device)
-    rows = []
-    for scene, target, drawn in zip(scenes, clips, noise, strict=True):
-        start = target[:1].expand(_NUM_SAMPLES, -1)
-        poses = model.decode(model.draw(drawn), start, clips.shape[1] - 1)
-        joints = model.joints(torch.cat([start[:, None], poses], dim=1))
-        rows.append([Motion(scene, each, number) for number, each in enumerate(joints)])
-    return rows
+    return [
+        _motions(
+            model, model.draw(drawn), target[: model.num_given].expand(_NUM_SAMPLES, -1, -1), scene
+        )
+        for scene, target, drawn in zip(scenes, clips, noise, strict=True)
+    ]
+
+
+def _motions(
+    model: BehaviorModel | BaselineModel, codes: torch.Tensor, given: torch.Tensor, scene: str
+) -> list[Motion]:
+    """One of each code, as long as the takes beside them: those poses that are given, then made."""
+    first = given[:, : model.num_given]
+    num_frames = model.config.poses.num_frames + 1 - model.num_given
+    poses = torch.cat([first, model.continued(codes, given, num_frames)], dim=1)
+    return [Motion(scene, each, number) for number, each in enumerate(model.joints(poses))]
 
 
 def _add_grid(

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from pipelines.behavior.config import SampleRequest, TransferRequest
 from pipelines.behavior.pose_files import Wanted, read_poses
-from pipelines.events import EXIT_USAGE, UserError, Work
+from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.io.images import fit_image, read_image
 from pipelines.shape_pose import sample as shape_pose
+from pipelines.shape_pose.data import part_matrices
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,22 @@ def open_painter(
     if renderer.needs_joints:
         wanted = Wanted(num_joints, 2, renderer.config.people.joints)
         joints = read_poses(request.appearance, wanted, request.data_root).joints[0]
+        _require_parts(renderer, joints, request.appearance)
     person = np.asarray(fit_image(Image.fromarray(image), renderer.size_px, fit="squash"))
     codes = renderer.appearance(person, joints)
     return Painter(renderer, codes, person, request.appearance, request.render_run)
+
+
+def _require_parts(renderer: shape_pose.Renderer, joints: np.ndarray, appearance: str) -> None:
+    """Raise UserError unless something of the person can be cut out of the picture."""
+    pixels = joints[None] * renderer.size_px
+    if part_matrices(pixels, renderer.skeleton, renderer.config).any():
+        return
+    raise UserError(
+        f"no part of a person can be cut out of '{Path(appearance).name}'",
+        {
+            "reason": "its joints are all missing, or outside of the picture",
+            "to fix": "give a picture that shows a person, with its joints as fractions of it",
+        },
+        EXIT_NO_DATA,
+    )

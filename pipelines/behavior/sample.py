@@ -9,17 +9,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipelines.behavior.baseline import BaselineModel, load_model
 from pipelines.behavior.config import SampleRequest, TransferRequest
 from pipelines.behavior.drawing import Look, draw_skeletons, look_at
-from pipelines.behavior.inference import BehaviorModel, between, load
+from pipelines.behavior.inference import BehaviorModel
 from pipelines.behavior.pose_files import Poses, read_poses, too_few
 from pipelines.behavior.rendering import Painter, open_painter
+from pipelines.engines.items import Items
 from pipelines.events import Work
 from pipelines.io.sample_writer import GRID_COLUMNS, SampleWriter, sample_writer, scene_names
 from pipelines.training.device import prepare_device
@@ -29,6 +32,7 @@ RENDERED_SUFFIX = "-rendered"
 _DEFAULT_FPS = 25.0
 
 Request = SampleRequest | TransferRequest
+Model = BehaviorModel | BaselineModel
 
 
 @dataclass
@@ -42,21 +46,31 @@ class Motion:
 
 
 def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
-    """Write `num` futures of each posture. Same seed, same poses."""
+    """Write `num` futures of each posture. Same seed, same poses.
+
+    An MT-VAE goes on from several poses; the video then begins with the last of them.
+    """
     model = _opened(request, work)
-    postures = [read_poses(each, model.wanted, request.data_root) for each in request.target]
+    postures = _targets(request, model)
     scenes = scene_names([each.name for each in postures])
-    motions, size = [], model.config.stage1.net.code_size
-    for number, (scene, posture) in enumerate(zip(scenes, postures, strict=True)):
-        generators = [
-            torch_generator(request.seed, "behaviour", number, n) for n in range(request.num)
-        ]
-        noise = torch.stack([torch.randn(size, generator=each) for each in generators])
-        codes = model.draw(request.temperature * noise.to(model.device), prior=request.prior)
-        for drawn in range(request.num):
-            joints = _continued(model, posture.joints[0], codes[drawn], request.frames)
-            motions.append(Motion(scene, joints, drawn))
-        work.progress("sample", number + 1, len(postures), "postures")
+
+    @lru_cache(maxsize=1)
+    def codes_of(number: int) -> torch.Tensor:
+        return _drawn_codes(request, model, number)
+
+    def made(place: int) -> np.ndarray:
+        number, drawn = divmod(place, request.num)
+        return _continued(model, postures[number], codes_of(number)[drawn], request.frames)
+
+    total = len(postures) * request.num
+    shared = Items(request, total, made, model.checkpoints, work, unit="motions")
+    if request.shard:
+        return shared.make_shard()
+    shared.spread(sample)
+    motions = [
+        Motion(scenes[place // request.num], joints, place % request.num)
+        for place, joints in enumerate(shared.in_order())
+    ]
     look = look_at([m.joints for m in motions], view=request.view, camera=postures[0].camera)
     facts = {
         "seed": request.seed,
@@ -66,26 +80,34 @@ def sample(request: SampleRequest, work: Work) -> dict[str, Any]:
         "targets": list(request.target),
     }
     rows = [[m for m in motions if m.scene == scene][:GRID_COLUMNS] for scene in scenes]
-    return _written(request, model, motions, look, work, facts=facts, rows=rows)
+    result = _written(request, model, motions, look, work, facts=facts, rows=rows)
+    shared.clear()
+    return result
+
+
+def _drawn_codes(request: SampleRequest, model: Model, number: int) -> torch.Tensor:
+    """The behaviours of a posture's futures, N Z; drawn together, as their last bits ask for."""
+    generators = [torch_generator(request.seed, "behaviour", number, n) for n in range(request.num)]
+    noise = torch.stack([torch.randn(model.noise_size, generator=each) for each in generators])
+    return model.draw(request.temperature * noise.to(model.device), prior=request.prior)
 
 
 def transfer(request: TransferRequest, work: Work) -> dict[str, Any]:
     """Write what is done in the source from each posture; of two sources also what lies between."""
     model = _opened(request, work)
-    num_frames = model.config.poses.num_frames
     sources = [
         read_poses(each, model.wanted, request.data_root).at_fps(model.fps)
         for each in request.source
     ]
     for text, each in zip(request.source, sources, strict=True):
-        _require_length(text, each, num_frames)
-    postures = [read_poses(each, model.wanted, request.data_root) for each in request.target]
+        _require_length(text, each, model.num_read)
+    postures = _targets(request, model)
     scenes = scene_names([each.name for each in postures])
     codes = _codes(request, model, sources)
     motions = []
     for number, (scene, posture) in enumerate(zip(scenes, postures, strict=True)):
         for step, code in enumerate(codes):
-            joints = _continued(model, posture.joints[0], code, request.frames)
+            joints = _continued(model, posture, code, request.frames)
             motions.append(Motion(scene, joints, step if len(codes) > 1 else None))
         work.progress("transfer", number + 1, len(postures), "postures")
     shown = [
@@ -103,35 +125,44 @@ def transfer(request: TransferRequest, work: Work) -> dict[str, Any]:
     return _written(request, model, motions, look, work, facts=facts, rows=[shown, *made])
 
 
-def _codes(
-    request: TransferRequest, model: BehaviorModel, sources: Sequence[Poses]
-) -> list[torch.Tensor]:
+def _codes(request: TransferRequest, model: Model, sources: Sequence[Poses]) -> list[torch.Tensor]:
     """The behaviour of one source; of two: theirs and those between."""
-    num_frames = model.config.poses.num_frames
     found = []
     for number, each in enumerate(sources):
         generator = torch_generator(request.seed, "source", number)
-        noise = torch.randn((1, model.config.stage1.net.code_size), generator=generator)
-        clip = model.scaled(each.joints[:num_frames])[None]
+        noise = torch.randn((1, model.noise_size), generator=generator)
+        clip = model.scaled(each.joints[: model.num_read])[None]
         found.append(model.encode(clip, noise.to(model.device) if request.draw else None)[0])
     if len(found) == 1:
         return found
     shares = np.linspace(0, 1, request.num_steps)
-    return [between(found[0], found[1], float(share), path=request.path) for share in shares]
+    return [model.between(found[0], found[1], float(share), path=request.path) for share in shares]
 
 
-def _opened(request: Request, work: Work) -> BehaviorModel:
+def _opened(request: Request, work: Work) -> Model:
     device = prepare_device(request.device)
-    return load(request.run_dir, device, data_root=request.data_root, warn=work.warning)
+    return load_model(request.run_dir, device, data_root=request.data_root, warn=work.warning)
 
 
-def _continued(
-    model: BehaviorModel, posture: np.ndarray, code: torch.Tensor, num_frames: int
-) -> np.ndarray:
-    """1+T J A. One at a time: in a batch the last bits would depend on what else is in it."""
-    start = model.scaled(posture[None])
-    poses = model.decode(code[None], start, num_frames)[0]
-    return np.concatenate([posture[None], model.joints(poses)])
+def _targets(request: Request, model: Model) -> list[Poses]:
+    """The poses to go on from. Where a model needs several they are as far apart as it learned."""
+    found = [read_poses(each, model.wanted, request.data_root) for each in request.target]
+    if model.num_given == 1:
+        return found
+    found = [each.at_fps(model.fps) for each in found]
+    for text, each in zip(request.target, found, strict=True):
+        _require_length(text, each, model.num_given)
+    return found
+
+
+def _continued(model: Model, given: Poses, code: torch.Tensor, num_frames: int) -> np.ndarray:
+    """1+T J A, a given pose and what follows it.
+
+    One at a time: in a batch the last bits would depend on what else is in it.
+    """
+    poses = model.continued(code[None], model.scaled(given.joints)[None], num_frames)[0]
+    last = given.joints[model.num_given - 1]
+    return np.concatenate([last[None], model.joints(poses)])
 
 
 def _require_length(text: str, source: Poses, num_frames: int) -> None:
@@ -146,7 +177,7 @@ def _lengthened(joints: np.ndarray, num_frames: int) -> np.ndarray:
 
 def _written(
     request: Request,
-    model: BehaviorModel,
+    model: Model,
     motions: Sequence[Motion],
     look: Look,
     work: Work,
@@ -178,7 +209,7 @@ def write_motions(
     writer: SampleWriter,
     motions: Sequence[Motion],
     look: Look,
-    model: BehaviorModel,
+    model: Model,
     *,
     size_px: int,
 ) -> None:
@@ -246,7 +277,7 @@ def _label(motion: Motion) -> str:
     return motion.scene if motion.number is None else f"{motion.scene} {motion.number}"
 
 
-def _meta(request: Request, model: BehaviorModel) -> dict[str, Any]:
+def _meta(request: Request, model: Model) -> dict[str, Any]:
     return {
         "family": "behavior",
         "run": str(request.run_dir),

@@ -14,7 +14,6 @@ from pipelines.behavior.auxiliary import ActionClassifier, PostureRegressor, Vel
 from pipelines.behavior.config import BehaviorLossConfig, MtVaeConfig, Stage1Config
 from pipelines.behavior.data import NO_ACTION
 from pipelines.behavior.flow import BehaviorFlow
-from pipelines.behavior.mtvae import MotionTransformationVae
 from pipelines.behavior.networks import BehaviorNet, Posterior
 from pipelines.nn.full_precision import full_precision, widened
 from pipelines.nn.whole_batch import normal_rows
@@ -58,8 +57,10 @@ def build_networks(config: Stage1Config, *, num_frames: int, num_actions: int) -
     return Networks(BehaviorNet(sizes), regressor, classifiers)
 
 
-def build_optimizers(networks: Networks, config: OptimizerConfig) -> dict[str, torch.optim.Adam]:
-    """One for each network; the classifiers' are as published."""
+def build_optimizers(
+    networks: Mapping[str, nn.Module], config: OptimizerConfig
+) -> dict[str, torch.optim.Adam]:
+    """One for each network, by its name in a checkpoint; the classifiers' are as published."""
     settings = {
         "net": config,
         "regressor": _REGRESSOR,
@@ -67,7 +68,12 @@ def build_optimizers(networks: Networks, config: OptimizerConfig) -> dict[str, t
         "velocity": _VELOCITY,
         "latent": _LATENT,
     }
-    return {name: build_adam([each], settings[name]) for name, each in networks.by_name.items()}
+    return {name: build_adam([each], settings[name]) for name, each in networks.items()}
+
+
+def latent_classifier(code_size: int, num_actions: int) -> dict[str, nn.Module]:
+    """The one classifier beside the baseline; none where the data has no actions."""
+    return {"latent": nn.Linear(code_size, num_actions)} if num_actions > 1 else {}
 
 
 @dataclass(frozen=True)
@@ -211,18 +217,19 @@ def draw_mtvae_noise(
 
 
 def mtvae_step(
-    model: MotionTransformationVae,
-    optimizer: torch.optim.Optimizer,
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
     clip: Tensor,
+    action: Tensor,
     *,
     noise: MtVaeNoise,
     kl_weight: float,
     config: MtVaeConfig,
     is_tuning: bool,
 ) -> Log:
-    """One update of the baseline on clips B 1+T P."""
+    """One update of the baseline on clips B 1+T P. networks: net, and maybe latent."""
     with torch.set_grad_enabled(not is_tuning):
-        made = model(
+        made = networks["net"](
             clip,
             None,
             noise.state,
@@ -240,8 +247,12 @@ def mtvae_step(
         loss = poses + kl_weight * kl
         loss = loss + config.weight_motion * motion + config.weight_cycle * cycle
     if not is_tuning:
-        _descend(optimizer, loss)
+        _descend(optimizers["net"], loss)
     log = {"loss": loss, "reconstruction": poses, "kl": kl, "motion": motion, "cycle": cycle}
+    if "latent" in networks:
+        logits = networks["latent"](made.mean.detach())
+        _descend(optimizers["latent"], F.cross_entropy(logits, action, ignore_index=NO_ACTION))
+        log["latent_accuracy"] = (logits.argmax(1) == action).float().mean()
     return {name: value.detach() for name, value in log.items()}
 
 

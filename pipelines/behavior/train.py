@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipelines.behavior import inference, preview
+from pipelines.behavior.baseline import build_mtvae
 from pipelines.behavior.config import (
     FIXED_SETTINGS,
     FREE_SETTINGS,
@@ -25,6 +26,7 @@ from pipelines.behavior.frozen import (
     FAMILY,
     SCALE,
     StoredScale,
+    earlier_scale,
     keep_input,
     stored_scale,
     with_earlier_settings,
@@ -36,6 +38,7 @@ from pipelines.behavior.steps import (
     build_optimizers,
     draw_mtvae_noise,
     flow_step,
+    latent_classifier,
     mtvae_step,
     stage1_step,
 )
@@ -79,14 +82,14 @@ def train(request: TrainRequest, work: Work) -> dict[str, Any]:
 def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
     """The behavior net, beside it a posture regressor and classifiers of actions."""
     config, poses = request.config.stage1, request.config.poses
-    data = open_poses(request.data_root, request.config, work)
+    data = open_poses(request.data_root, request.config, work, scale=earlier_scale(request))
     with seeded_initialisation(request.config.train.seed, "stage 1"):
         networks = build_networks(
             config, num_frames=poses.num_frames, num_actions=len(data.action_names)
         )
     for network in networks.by_name.values():
         network.to(device)
-    optimizers = build_optimizers(networks, config.optimizer)
+    optimizers = build_optimizers(networks.by_name, config.optimizer)
     modules = {**networks.by_name, SCALE: StoredScale(data.scale)}
     start = KlControl(config.kl).scalars
     state = TrainState(modules, optimizers, _generators(request.config), start)
@@ -127,12 +130,15 @@ def _train_mtvae(request: TrainRequest, device: torch.device, work: Work) -> dic
     """The baseline MT-VAE."""
     config = request.config.stage1
     settings = config.mtvae
-    data = open_poses(request.data_root, request.config, work)
+    data = open_poses(request.data_root, request.config, work, scale=earlier_scale(request))
     with seeded_initialisation(request.config.train.seed, "mt-vae"):
-        model = inference.build_mtvae(config)
-    model.to(device)
-    optimizers = {"net": build_adam([model], config.optimizer)}
-    modules = {"net": model, SCALE: StoredScale(data.scale)}
+        model = build_mtvae(config)
+        count = len(data.action_names) if config.auxiliary.classifiers else 0
+        networks = {"net": model, **latent_classifier(settings.code_size, count)}
+    for network in networks.values():
+        network.to(device)
+    optimizers = build_optimizers(networks, config.optimizer)
+    modules = {**networks, SCALE: StoredScale(data.scale)}
     state = TrainState(modules, optimizers, _generators(request.config))
     course = _course(request, data, state, config.batch_size, config.epochs, device, work)
     course.start()
@@ -142,9 +148,10 @@ def _train_mtvae(request: TrainRequest, device: torch.device, work: Work) -> dic
         epoch, last = course.epoch, max(1, config.epochs - config.tuning_epochs)
         noise = draw_mtvae_noise(settings, len(batch["poses"]), state.generators["noise"], device)
         return mtvae_step(
-            model,
-            optimizers["net"],
+            networks,
+            optimizers,
             batch["poses"],
+            batch["action"],
             noise=noise,
             kl_weight=linear(epoch, start=0, end=last, first=settings.kl_first, last=1.0),
             config=settings,
@@ -155,7 +162,8 @@ def _train_mtvae(request: TrainRequest, device: torch.device, work: Work) -> dic
         return validate_mtvae(model, held_out, settings)
 
     score = "val_reconstruction" if config.score == "reconstruction" else None
-    course.run(_batches(data), step, validate, score=score)
+    if course.run(_batches(data), step, validate, score=score):
+        preview.write_preview(request.run_dir, data, device, work)
     return course.result()
 
 
@@ -172,6 +180,9 @@ def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict
     state = TrainState(modules, {"flow": optimizer}, _generators(settings))
     course = _course(request, data, state, config.batch_size, config.epochs, device, work)
     course.start()
+    modules[SCALE].load_state_dict(
+        StoredScale(data.scale).state_dict()
+    )  # stage 1's, not init_run's
     held_out = HeldOut.of(data.held_out_clips(), device, settings.train.seed)
 
     def step(batch: dict[str, Tensor]) -> Log:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.nn.norm_conv import NormConv2d
 from pipelines.shape_pose.blocks import (
+    Convolution,
     PyramidEncoder,
     ResidualBlock,
-    Upsample,
+    convolution,
     depth_to_space,
     space_to_depth,
+    upsamplings,
 )
 from pipelines.shape_pose.config import NUM_LATENT_SCALES, NetworkConfig
 from pipelines.shape_pose.networks import Appearance, AppearanceEncoder
@@ -35,12 +35,14 @@ class Rendered:
 class AutoregressivePrior(nn.Module):
     """What the posture says of the appearance code, part after part."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, convolution: Convolution) -> None:
         super().__init__()
         deep = 4 * width
         self.first = ResidualBlock(width)
         self.rest = nn.ModuleList(ResidualBlock(deep, width) for _ in range(NUM_GROUPS - 1))
-        self.means = nn.ModuleList(NormConv2d(deep, width, 3, padding=1) for _ in range(NUM_GROUPS))
+        self.means = nn.ModuleList(
+            convolution(deep, width, 3, padding=1) for _ in range(NUM_GROUPS)
+        )
 
     def forward(
         self, x: Tensor, noise: Sequence[Tensor], posterior: Tensor | None
@@ -66,16 +68,20 @@ class BaselineDecoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        width = config.max_width
+        make, width = convolution(config), config.max_width
         widths = [min(width, config.width * 2**i) for i in reversed(range(config.num_scales))]
-        self.input = NormConv2d(widths[0], widths[0], 1)
-        self.blocks = nn.ModuleList(ResidualBlock(each, each) for each in widths for _ in range(2))
-        self.priors = nn.ModuleList(AutoregressivePrior(width) for _ in range(NUM_LATENT_SCALES))
-        self.code_inputs = nn.ModuleList(
-            NormConv2d(2 * width, width, 1) for _ in range(NUM_LATENT_SCALES)
+        self.input = make(widths[0], widths[0], 1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(each, each, convolution=make) for each in widths for _ in range(2)
         )
-        self.ups = nn.ModuleList(Upsample(a, b) for a, b in itertools.pairwise(widths))
-        self.output = NormConv2d(widths[-1], 3, 3, padding=1)
+        self.priors = nn.ModuleList(
+            AutoregressivePrior(width, convolution=make) for _ in range(NUM_LATENT_SCALES)
+        )
+        self.code_inputs = nn.ModuleList(
+            make(2 * width, width, 1) for _ in range(NUM_LATENT_SCALES)
+        )
+        self.ups = upsamplings(config, widths)
+        self.output = make(widths[-1], 3, 3, padding=1)
 
     def forward(
         self, maps: Sequence[Tensor], noise: Sequence[Tensor], codes: Sequence[Tensor] | None

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.nn.norm_conv import L2NormConv2d, NormConv2d
-from pipelines.shape_pose.config import NetworkConfig
+from pipelines.nn.norm_conv import InstanceNormConv2d, L2NormConv2d, NormConv2d
+from pipelines.shape_pose.config import NUM_LATENT_SCALES, NetworkConfig
 
 Convolution = Callable[..., nn.Module]
 
 
 def convolution(config: NetworkConfig) -> Convolution:
     """The kind of convolution that most layers are."""
-    return NormConv2d if config.convolution == "l1" else L2NormConv2d
+    return _CONVOLUTIONS[config.convolution]
+
+
+_CONVOLUTIONS: dict[str, Convolution] = {
+    "l1": NormConv2d,
+    "l2": L2NormConv2d,
+    "instance": InstanceNormConv2d,
+}
 
 
 class ResidualBlock(nn.Module):
@@ -49,14 +56,28 @@ class Downsample(NormConv2d):
 
 
 class Upsample(NormConv2d):
-    """A 3 x 3 convolution to four times the channels, which become 2 x 2 pixels."""
+    """A 3 x 3 convolution to four times the channels, which become 2 x 2 pixels; or a plain one,
+    and pixels between pixels.
+    """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, 4 * channels_out, 3, padding=1)
+    def __init__(self, channels_in: int, channels_out: int, *, is_subpixel: bool = True) -> None:
+        super().__init__(channels_in, (4 if is_subpixel else 1) * channels_out, 3, padding=1)
+        self.is_subpixel = is_subpixel
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W; returns B C' 2H 2W."""
-        return depth_to_space(super().forward(x))
+        x = super().forward(x)
+        if self.is_subpixel:
+            return depth_to_space(x)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def upsamplings(config: NetworkConfig, widths: Sequence[int]) -> nn.ModuleList:
+    """From scale to scale of a decoder; those of the codes are always of the first kind."""
+    return nn.ModuleList(
+        Upsample(a, b, is_subpixel=config.has_subpixel_upsampling or i < NUM_LATENT_SCALES)
+        for i, (a, b) in enumerate(itertools.pairwise(widths))
+    )
 
 
 def depth_to_space(x: Tensor) -> Tensor:

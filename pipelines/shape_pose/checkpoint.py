@@ -143,6 +143,8 @@ def _state(state: Mapping[str, Tensor], rules: _Rules) -> dict[str, Tensor]:
     found = {}
     for key, value in state.items():
         name, entry = norm_entry(key.removeprefix("module."), value)
+        # of a plain convolution inside its layer; of an l2 layer named conv there is no second conv
+        name = re.sub(r"(nin|conv|out_conv|make_\w+\.\d+)\.conv\.weight$", r"\1.weight", name)
         renamed = _renamed(name, rules)
         if renamed is not None:
             found[renamed] = entry

@@ -39,7 +39,15 @@ class NetworkConfig(Config):
     max_width: int = Field(128, ge=1, description="most channels (nf_max)")
     bottleneck_factor: int = Field(2, ge=0, description="scales left out at the small end")
     box_factor: int = Field(2, ge=0, description="scales fewer for part crops")
-    convolution: Literal["l1", "l2"] = Field("l1", description="which weights are normalised how")
+    convolution: Literal["l1", "l2", "instance"] = Field(
+        "l1",
+        description="of most layers: weights normalised with a magnitude of their own; or without, "
+        "begun by looking at data; or plain, with instance norm (conv_layer_type)",
+    )
+
+    has_subpixel_upsampling: bool = Field(
+        True, description="larger images by sub-pixels, or by interpolation (subpixel_upsampling)"
+    )
 
     @property
     def num_scales(self) -> int:
@@ -116,7 +124,11 @@ class FamilyConfig(Config):
     kl: KlControlConfig = KlControlConfig(largest_information=1000.0)
     kl_first: float = Field(1e-6, ge=0, description="baseline: weight in the first half (kl_init)")
     kl_last: float = Field(1.0, ge=0, description="baseline: weight in the last quarter (kl_max)")
-    steps_without_kl: int = Field(4, ge=0, description="first steps (n_init_batches)")
+    steps_without_kl: int = Field(
+        4,
+        ge=0,
+        description="first steps, in which l2 convolutions also look at the data (n_init_batches)",
+    )
     regressor: RegressorConfig | None = RegressorConfig()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4, beta1=0.5, beta2=0.9)
     batch_size: int = Field(12, ge=1)

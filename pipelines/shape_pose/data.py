@@ -108,7 +108,9 @@ def part_matrices(pixels: np.ndarray, skeleton: Skeleton, config: FamilyConfig) 
     return np.array([[none if each is None else each for each in one] for one in found], np.float32)
 
 
-def open_people(data_root: Path, config: FamilyConfig, work: Work) -> People:
+def open_people(
+    data_root: Path, config: FamilyConfig, work: Work, *, max_held_out: int = MAX_HELD_OUT
+) -> People:
     """Find prepared pictures with joints. Raises UserError, naming what to do, for none."""
     size_px = config.network.size_px
     videos = open_videos(data_root, config.data, sizes_px=(size_px,))
@@ -140,7 +142,7 @@ def open_people(data_root: Path, config: FamilyConfig, work: Work) -> People:
         ClipSampler(train, lengths, rule, seed=seed, weights=weights),
         others,
         0 if config.regressor is None else config.regressor.num_images - 1,
-        _spread(videos, held_out),
+        _spread(videos, held_out, max_held_out),
         config,
     )
 
@@ -186,13 +188,13 @@ def _splits(videos: PackedVideos, config: FamilyConfig, work: Work) -> tuple[lis
     return train, held_out
 
 
-def _spread(videos: PackedVideos, rows: Sequence[int]) -> list[Clip]:
+def _spread(videos: PackedVideos, rows: Sequence[int], limit: int) -> list[Clip]:
     """Always the same frames, spread evenly over all."""
     if not rows:
         return []
     ends = np.cumsum(videos.num_frames[list(rows)])
     total = int(ends[-1])
-    frames = np.unique(np.linspace(0, total - 1, min(MAX_HELD_OUT, total)).round().astype(int))
+    frames = np.unique(np.linspace(0, total - 1, min(limit, total)).round().astype(int))
     numbers = np.searchsorted(ends, frames, side="right")
     starts = frames - np.r_[0, ends][numbers]
     return [Clip(rows[n], int(start)) for n, start in zip(numbers, starts, strict=True)]

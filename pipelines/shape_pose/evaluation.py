@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from torch import Tensor
 from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.pose import PoseNumber, PoseNumbers
+from pipelines.metrics.scenes import Resources
 from pipelines.shape_pose.config import FamilyConfig
 from pipelines.shape_pose.data import open_people
+from pipelines.shape_pose.judges import Pictures, judged, open_judges
 from pipelines.shape_pose.networks import KeypointRegressor
-from pipelines.shape_pose.steps import build_networks
-from pipelines.shape_pose.validation import HeldOut, Net, validate
+from pipelines.shape_pose.steps import Batch, build_networks
+from pipelines.shape_pose.validation import HeldOut, Net, render, validate
 from pipelines.training.beginning import settings_of
 from pipelines.training.checkpoint import load_weights
 from pipelines.training.device import prepare_device
@@ -27,23 +30,22 @@ EPOCHS, BATCH, LAST_STEPS = 20, 8, 100
 
 
 def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> PoseNumbers:
-    """Numbers of reconstructions and of people in the looks of another picture of them."""
+    """Numbers of reconstructions and of people in the looks of another picture of them.
+
+    request.num_images: held-out pictures, published: 8000.
+    """
     device = prepare_device(request.device, threads=request.threads)
     config = settings_of(run, FamilyConfig)
-    people = open_people(data_root, config, work)
+    people = open_people(data_root, config, work, max_held_out=request.num_images)
     if not people.held_out:
         raise UserError(
             "there are no held-out people to measure on",
             {"looked in": data_root, "to fix": "prepare data with a split test or val"},
             EXIT_NO_DATA,
         )
-    with torch.device("meta"):
-        empty: Any = build_networks(config).net
-    net: Net = empty.to_empty(device=device).eval().requires_grad_(False)
-    load_weights(require_checkpoint(run, warn=work.warning), {"net": net})
+    net = _loaded(run, config, device, work)
     held_out = HeldOut(people, device)
     likeness = validate(net, held_out)
-    leak, chance = posture_leakage(net, held_out, config, seed=request.seed)
     mean = ("mean picture", likeness["val_psnr_mean"])
     found = [
         PoseNumber("PSNR of reconstructions", likeness["val_psnr"], "dB", "higher", mean),
@@ -51,8 +53,34 @@ def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> P
     ]
     if "val_ssim" in likeness:
         found.append(PoseNumber("SSIM of reconstructions", likeness["val_ssim"], "", "higher"))
+    leak, chance = posture_leakage(net, held_out, config, seed=request.seed)
     found.append(PoseNumber("posture error", leak, "fractions", "higher", ("mean posture", chance)))
+    resources = Resources(
+        device,
+        request.weights_root or data_root / "weights",
+        request.weights,
+        is_generated=request.generated_weights,
+    )
+    judges = open_judges(resources, work, has_fid=config.kind == "vunet")
+    found += judged(judges, _rendered(net, held_out))
     return PoseNumbers(found, len(people.held_out), 1, {"epochs of regressor": EPOCHS})
+
+
+def _loaded(run: Run, config: FamilyConfig, device: torch.device, work: Work) -> Net:
+    with torch.device("meta"):
+        empty: Any = build_networks(config).net
+    net: Net = empty.to_empty(device=device).eval().requires_grad_(False)
+    load_weights(require_checkpoint(run, warn=work.warning), {"net": net})
+    return net
+
+
+def _rendered(net: Net, held_out: HeldOut) -> Iterator[tuple[Batch, Pictures]]:
+    for batch, partner in held_out.batches():
+        pictures = {
+            "reconstructions": render(net, batch.appearance, batch.figure),
+            "people in other looks": render(net, partner.appearance, batch.figure),
+        }
+        yield batch, pictures
 
 
 def posture_leakage(

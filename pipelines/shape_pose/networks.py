@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.shape_pose.blocks import PyramidEncoder, ResidualBlock, Upsample, convolution
+from pipelines.shape_pose.blocks import (
+    PyramidEncoder,
+    ResidualBlock,
+    Upsample,
+    convolution,
+    upsamplings,
+)
 from pipelines.shape_pose.config import NUM_LATENT_SCALES, NetworkConfig
 
 
@@ -79,7 +84,7 @@ class ImageDecoder(nn.Module):
             ResidualBlock(config.max_width, config.max_width, convolution=make)
             for _ in range(NUM_LATENT_SCALES)
         )
-        self.ups = nn.ModuleList(Upsample(a, b) for a, b in itertools.pairwise(widths))
+        self.ups = upsamplings(config, widths)
         self.output = make(widths[-1], 3, 3, padding=1)
 
     def forward(self, maps: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:

@@ -16,10 +16,10 @@ _NUM_PEOPLE = 8
 
 def write_preview(run_dir: Path, net: Net, held_out: HeldOut, work: Work) -> None:
     """A picture: postures, people, their reconstructions, and each in another picture's looks."""
-    batches = held_out.batches(limit=_NUM_PEOPLE)
-    if not batches:
+    found = next(held_out.batches(limit=_NUM_PEOPLE), None)
+    if found is None:
         return
-    batch, partner = batches[0]
+    batch, partner = found
     net.eval()
     rows = {
         "posture": batch.figure,

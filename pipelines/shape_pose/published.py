@@ -142,7 +142,8 @@ def our_settings(found: PublishedModel) -> dict[str, Any]:
         "max_width": int(_weight(state, "ed.nin").shape[0]),
         "bottleneck_factor": 1 + round(math.log2(size_px)) - num_scales,
         "box_factor": num_scales - appearance_scales if channels >= _PARTS else 2,
-        "convolution": "l1" if "eu.nin.conv.weight_v" in state else "l2",
+        "convolution": _convolution(state),
+        "has_subpixel_upsampling": _has_subpixels(state, num_scales),
     }
     return {
         "kind": "vunet" if is_baseline else "shape-pose",
@@ -165,9 +166,21 @@ def _training(settings: Settings, *, is_baseline: bool) -> dict[str, Any]:
     return rest | ({"regressor": None} if is_baseline else {})
 
 
+def _convolution(state: State) -> str:
+    if "eu.nin.conv.weight_v" in state:
+        return "l1"
+    return "instance" if "eu.nin.conv.weight" in state else "l2"
+
+
+def _has_subpixels(state: State, num_scales: int) -> bool:
+    """Whether the decoder's last upsampling makes four times the channels that go on."""
+    made = _weight(state, f"dd.ups.{num_scales - 2}.up").shape[0]
+    return bool(made == 4 * _weight(state, "dd.out_conv").shape[1])
+
+
 def _weight(state: State, name: str) -> Any:
-    key = f"{name}.conv.weight_v"
-    return state[key] if key in state else state[f"{name}.weight"]
+    names = (f"{name}.{each}" for each in ("conv.weight_v", "conv.weight", "weight"))
+    return next(state[each] for each in names if each in state)
 
 
 def _count(state: State, pattern: str) -> int:

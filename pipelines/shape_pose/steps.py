@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.nn.image_quality import psnr
+from pipelines.nn.norm_conv import look_at_data
 from pipelines.nn.whole_batch import capped_mean, normal_rows
 from pipelines.shape_pose.appearance import appearance_input, as_images
 from pipelines.shape_pose.baseline import NUM_GROUPS, BaselineVunet
@@ -118,6 +119,7 @@ def renderer_step(
     assert isinstance(net, ShapePoseNet)
     found = net.encode(batch.appearance, noise)
     image = net.render(batch.figure, found.codes)
+    look_at_data(net, False)  # the regressor's pictures come between this pass and its gradient
     likelihood = config.weight_likelihood * perceptual(batch.image, image).mean()
     kl = kl_divergence(found)
     loss = likelihood + kl_weight * kl

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.events import EXIT_USAGE, UserError, Work
+from pipelines.events import Work
 from pipelines.features.image_loss import build_image_loss
+from pipelines.nn.norm_conv import look_at_data
 from pipelines.shape_pose import preview
 from pipelines.shape_pose.config import (
     FIXED_SETTINGS,
@@ -41,7 +42,6 @@ from pipelines.training.run_folder import open_run
 
 def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     """Train a renderer into request.run_dir, or go on with what is there."""
-    _refuse_l2(request.config)
     settings = request.config.train
     device = prepare_device(settings.device, threads=settings.threads)
     with open_run(
@@ -110,6 +110,7 @@ def update(
     batch, network = as_batch(arrays, config.network), config.network
     device, drawn, size = batch.image.device, state.generators, len(batch.image)
     noise = draw_noise(network, size, drawn["noise"], device)
+    look_at_data(networks.net, state.step < config.steps_without_kl)
     if config.kind == "vunet":
         return baseline_step(
             networks,
@@ -162,15 +163,3 @@ def _course(
     return Course(
         stage, people.sampler, state, config.batch_size, 1, device, work, num_steps=config.steps
     )
-
-
-def _refuse_l2(config: FamilyConfig) -> None:
-    if config.network.convolution == "l2":
-        raise UserError(
-            "network.convolution=l2 is for published weights, not for training",
-            {
-                "reason": "it needs an initialisation that looks at data, which is not built",
-                "to fix": "leave network.convolution=l1, as in every published preset",
-            },
-            EXIT_USAGE,
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -29,14 +29,12 @@ class HeldOut:
         self.people, self._device = people, device
         self._mean = mean_image(people) if people.held_out else None
 
-    def batches(self, *, limit: int | None = None) -> list[tuple[Batch, Batch]]:
+    def batches(self, *, limit: int | None = None) -> Iterator[tuple[Batch, Batch]]:
         """Pictures, and other pictures of the same people."""
         clips = self.people.held_out[:limit]
         partners = self.people.partners(clips)
-        return [
-            (self._batch(clips[n : n + _BATCH]), self._batch(partners[n : n + _BATCH]))
-            for n in range(0, len(clips), _BATCH)
-        ]
+        for n in range(0, len(clips), _BATCH):
+            yield self._batch(clips[n : n + _BATCH]), self._batch(partners[n : n + _BATCH])
 
     def mean(self) -> Tensor:
         """The mean picture of the training data, 3 S S in [0, 1]: what anybody can guess."""

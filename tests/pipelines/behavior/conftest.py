@@ -16,3 +16,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("1", "2"):
         train(tiny.request(root, stage, max_steps=6), tiny.Heard())
     return root
+
+
+@pytest.fixture(scope="session")
+def baseline(trained: Path) -> Path:
+    """A tiny MT-VAE, trained on the same takes for four steps: its run folder."""
+    request = tiny.request(
+        trained,
+        "1",
+        config=tiny.changed(stage1={"kind": "mt-vae"}),
+        run_dir=trained / "runs" / "mt-vae",
+        max_steps=4,
+    )
+    train(request, tiny.Heard())
+    return request.run_dir

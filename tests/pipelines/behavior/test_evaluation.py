@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from pipelines.behavior import evaluation
+from pipelines.behavior.baseline import load_model
 from pipelines.behavior.data import open_poses
 from pipelines.behavior.evaluation import EvaluationSettings, asked_frames, normality
 from pipelines.behavior.evaluation_run import collect
 from pipelines.behavior.inference import load
+from pipelines.behavior.train import train
 from pipelines.events import UserError
 from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.evaluate import evaluate
+from tests.learning.behavior_world import prepare_poses
 from tests.pipelines.behavior import tiny
 
 QUICK = EvaluationSettings(num_samples=3, max_conditions=6, max_clips=24, batch_size=8, steps=5)
@@ -43,7 +46,53 @@ def test_every_published_number_is_there_and_finite(measured):
         assert np.isfinite(numbers[name].value), name
     assert numbers["posture error at 0"].reference[0] == "by chance"
     assert numbers["ASD (flow)"].reference[0] == "plain prior"
+    assert numbers["flow nll"].reference == ("normal numbers", 4.0)
     assert asked_frames(50) == [0, 10, 20, 30, 40, 49]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (
+            "behavior-net",
+            [
+                *("action accuracy, real", "action accuracy, transferred"),
+                *("velocity accuracy, real", "velocity accuracy, transferred"),
+                "latent accuracy, codes",
+            ],
+        ),
+        ("mt-vae", ["latent accuracy, codes"]),
+    ],
+)
+def test_a_runs_own_classifiers_say_which_action_is_seen(tmp_path, monkeypatch, kind, names):
+    monkeypatch.setattr("pipelines.behavior.preview.write_preview", lambda *_: None)
+    prepare_poses(tmp_path / "data", {"train": 12, "test": 4}, num_frames=8)
+    request = tiny.request(tmp_path, "1", config=tiny.changed(stage1={"kind": kind}), max_steps=2)
+    train(request, tiny.Heard())
+    cpu = torch.device("cpu")
+    model = load_model(request.run_dir, cpu, data_root=tmp_path / "data", warn=print)
+    data = open_poses(tmp_path / "data", model.config, tiny.Heard(), splits=("test",))
+    classifiers = evaluation.trained_classifiers(model, data)
+    clips = evaluation.held_out_clips(data, QUICK, cpu)
+    found = evaluation.action_numbers(model, clips, classifiers)
+    assert sorted(found) == sorted(names)
+    assert all(0 <= value <= 1 for value in found.values())
+    right = dict.fromkeys(classifiers, _Oracle(clips))
+    if "latent" in right:
+        right.pop("latent")
+    for name, value in evaluation.action_numbers(model, clips, right).items():
+        assert value == 1, name
+
+
+class _Oracle(torch.nn.Module):
+    """A classifier that knows."""
+
+    def __init__(self, clips: evaluation.Clips) -> None:
+        super().__init__()
+        self.logits = torch.nn.functional.one_hot(clips.actions).float()
+
+    def forward(self, poses: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return self.logits, None
 
 
 def test_a_regressor_tells_what_a_code_tells_and_nothing_else():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from pipelines.behavior.checkpoint import flow_state, import_published, net_state
 from pipelines.behavior.config import BehaviorFlowConfig, BehaviorNetConfig, SampleRequest
@@ -13,7 +14,9 @@ from pipelines.behavior.flow import BehaviorFlow
 from pipelines.behavior.inference import load
 from pipelines.behavior.networks import BehaviorNet
 from pipelines.behavior.sample import sample
+from pipelines.behavior.train import train
 from pipelines.events import UserError
+from pipelines.training.checkpoint import WEIGHTS_NAME, list_checkpoints
 from pipelines.training.config import ImportRequest
 from pipelines.training.run_folder import load_run
 from tests.learning.behavior_world import POSES
@@ -140,6 +143,40 @@ def test_an_imported_model_samples_in_the_scale_of_its_data_and_asks_for_it(trai
     (path,) = (tmp_path / "out" / "poses").iterdir()
     with np.load(path) as arrays:
         assert arrays["joints_world_m"].shape == (4, 17, 3)
+
+
+def test_a_training_goes_on_from_imported_weights(trained, tmp_path):
+    """What was not published, such as the posture regressor, begins anew."""
+    folder = write_folder(tmp_path / "published", has_flow=False)
+    source = imported(folder, tmp_path)
+    heard = tiny.Heard()
+    request = tiny.request(trained, "1", run_dir=tmp_path / "run", init_run=source, max_steps=1)
+    train(request, heard)
+    texts = [each["text"] for each in heard.of("log")]
+    assert f"starting from the weights of {source}" in texts
+    anew = "not in them, so they begin anew: regressor, scale"
+    assert anew in texts
+    weights = load_file(list_checkpoints(request.run_dir)[0] / WEIGHTS_NAME)
+    for name, value in net_state(published_net()).items():
+        assert (weights[f"net.{name}"] - value).abs().max() < 2e-4  # one step of the optimizer
+
+
+def test_a_training_that_begins_with_a_runs_weights_keeps_its_scale(trained, tmp_path):
+    source = trained / "runs" / "1"
+    config = tiny.changed(poses={"scale_from": "train"})
+    for steps in (1, 2):  # and so does one that goes on
+        request = tiny.request(
+            trained, "1", config=config, run_dir=tmp_path / "run", init_run=source, max_steps=steps
+        )
+        train(request, tiny.Heard())
+        found, kept = (
+            load(each, CPU, data_root=tmp_path, warn=print).scale
+            for each in (
+                request.run_dir,
+                source,
+            )
+        )
+        assert np.array_equal(found.mean, kept.mean) and np.array_equal(found.std, kept.std)
 
 
 def test_a_net_without_flow_or_settings_is_a_stage_1(tmp_path):

@@ -110,7 +110,8 @@ def test_the_six_steps_see_several_epochs_and_the_tuning_at_their_end(trained):
     assert metrics["epoch"] == 3
 
 
-def test_the_baseline_resumes_too(trained, tmp_path):
+def test_the_baseline_resumes_too(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.behavior.preview.write_preview", lambda *_: None)
     config = tiny.changed(stage1={"kind": "mt-vae"})
     for name, stops in (("whole", (4,)), ("parts", (2, 4))):
         for steps in stops:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,12 @@ from pipelines.events import UserError
 from pipelines.io.images import write_png
 from pipelines.io.sample_folders import read_sample_folder
 from pipelines.io.video import read_video
+from pipelines.report.config import ReportRequest
+from pipelines.report.page import report
 from pipelines.shape_pose.train import train as train_renderer
 from tests.learning.behavior_world import POSES
 from tests.pipelines.behavior import tiny
+from tests.pipelines.engines.sharing import check_shards
 from tests.pipelines.shape_pose import tiny as tiny_renderer
 
 WORLD = Wanted(17, 3, "joints_world_m")
@@ -141,3 +146,27 @@ def test_poses_are_rendered_as_the_person_that_is_given(trained, tmp_path):
     folder = read_sample_folder(tmp_path / f"out{RENDERED_SUFFIX}")
     assert found["rendered"] == str(folder.path)
     assert read_video(folder.videos[0].path).shape == (5, 32, 32, 3)
+
+
+def test_shards_in_any_order_and_a_last_call_give_the_files_of_one_call(trained, tmp_path):
+    targets = tuple(takes(trained, "test", number) for number in range(2))
+    request = SampleRequest(**fields(trained, tmp_path / "out"), target=targets, num=2)
+    check_shards(sample, request, total=4)
+
+
+def test_a_runs_report_shows_what_was_transferred_beside_what_people_did(trained, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained / "runs" / "1", run_dir)
+    request = fields(trained, run_dir / "samples" / "waving") | {
+        "source": (takes(trained, "test", 0),),
+        "target": (takes(trained, "train", 0),),
+    }
+    transfer(TransferRequest(**request), tiny.Heard())
+    found = report(ReportRequest(run_dir=run_dir), tiny.Heard())
+    page = Path(found["report"]).read_text()
+    shown = re.findall(r'class="tile (\w+)"', page)
+    assert shown.count("real") == 5  # the held-out takes of the preview
+    assert shown.count("transfer") >= 5 + 1
+    videos = re.findall(r'<video[^>]* src="([^"]+)"', page)
+    assert videos and all((run_dir / "report" / each).is_file() for each in videos)
+    assert any("transfer-train-00000" in each for each in videos)

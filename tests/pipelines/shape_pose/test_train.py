@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from pipelines.events import UserError
 from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.evaluate import evaluate
+from pipelines.nn.norm_conv import InstanceNormConv2d, L2NormConv2d, look_at_data
 from pipelines.shape_pose.appearance import crop_parts
+from pipelines.shape_pose.judges import cut_to_joints, inception_score
 from pipelines.shape_pose.part_crops import crop_parts as crop_one
 from pipelines.shape_pose.part_crops import part_transforms
 from pipelines.shape_pose.sample import load
@@ -136,7 +140,76 @@ def test_joints_that_the_data_lacks_are_said_with_what_there_is(trained, tmp_pat
     assert "joints_h36m" in found.value.details["there is"]
 
 
-def test_a_convolution_that_cannot_be_trained_is_refused(trained, tmp_path):
-    config = tiny.changed(network={"convolution": "l2"})
-    with pytest.raises(UserError, match="convolution=l2"):
-        train(tiny.request(trained, config=config, run_dir=tmp_path / "run"), tiny.Heard())
+@pytest.mark.parametrize("kind", ["shape-pose", "vunet"])
+def test_l2_convolutions_look_at_the_first_batches_and_learn_afterwards(trained, tmp_path, kind):
+    config = tiny.changed(
+        kind=kind,
+        network={"convolution": "l2", "has_subpixel_upsampling": False},
+        **({"regressor": None} if kind == "vunet" else {}),
+    )
+    gains = []
+    for steps in (1, 4):
+        request = tiny.request(trained, config=config, run_dir=tmp_path / kind, max_steps=steps)
+        assert np.isfinite(train(request, tiny.Heard())["validation"]["val_psnr"])
+        weights = load_file(list_checkpoints(request.run_dir)[0] / WEIGHTS_NAME)
+        gains.append(weights["net.figure_maps.input.gain"])
+    begun = L2NormConv2d(3, 4, 1)
+    assert all((each != begun.gain).all() for each in gains)
+    assert not torch.equal(*gains)
+
+
+def test_a_layer_that_looks_at_data_makes_its_batch_standard():
+    torch.manual_seed(0)
+    layer, batch = L2NormConv2d(3, 5, 3, padding=1), 4 * torch.randn(6, 3, 8, 8) + 2
+    look_at_data(layer, True)
+    made = layer(batch).transpose(0, 1).flatten(1)
+    assert made.mean(dim=1).abs().max() < 1e-5 and (made.std(dim=1) - 1).abs().max() < 1e-5
+    look_at_data(layer, False)
+    kept = layer.gain.clone()
+    layer(2 * batch)
+    assert torch.equal(layer.gain, kept)
+
+
+def test_plain_convolutions_with_instance_norm_train(trained, tmp_path):
+    config = tiny.changed(network={"convolution": "instance"})
+    request = tiny.request(trained, config=config, run_dir=tmp_path / "run", max_steps=2)
+    assert np.isfinite(train(request, tiny.Heard())["validation"]["val_psnr"])
+    batch = torch.randn(2, 3, 16, 16)
+    made = InstanceNormConv2d(3, 4, 3, padding=1)(batch)
+    expected = nn.InstanceNorm2d(4)
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    layer = InstanceNormConv2d(3, 4, 3, padding=1)
+    layer.load_state_dict(conv.state_dict())
+    assert made.shape == (2, 4, 16, 16)
+    assert torch.allclose(layer(batch), expected(conv(batch)), atol=1e-5)
+
+
+def test_inception_scores_and_fid_are_measured_or_it_is_said_what_they_need(trained, tmp_path):
+    config = tiny.changed(kind="vunet", regressor=None)
+    request = tiny.request(trained, config=config, run_dir=tmp_path / "run", max_steps=2)
+    train(request, tiny.Heard())
+    fields = {"metrics": ("pose",), "source": tmp_path / "run", "device": "cpu", "num_images": 2}
+    heard = tiny.Heard()
+    names = [row[0] for row in evaluate(EvalRequest(**fields), heard)["rows"]]
+    assert not any("Inception" in name or "FID" in name for name in names)
+    missing = " ".join(each["message"] for each in heard.of("warning"))
+    assert "i2v download weights/inception-v3" in missing
+    assert "i2v download weights/fid-inception" in missing
+    found = evaluate(EvalRequest(**fields, generated_weights=True), tiny.Heard())["rows"]
+    units = {row[0]: row[4] for row in found}
+    for name in ("Inception score of reconstructions", "FID of people in other looks"):
+        assert units[f"pose: {name}"] == "made-up weights"
+
+
+def test_an_inception_score_counts_the_classes_that_are_surely_seen():
+    sure = torch.eye(4, dtype=torch.float64).repeat(3, 1)
+    assert abs(inception_score(sure) - 4) < 1e-9
+    assert abs(inception_score(torch.full((5, 4), 0.25, dtype=torch.float64)) - 1) < 1e-9
+
+
+def test_pictures_are_cut_to_the_joints_that_are_seen():
+    image = torch.zeros(1, 3, 20, 20)
+    image[..., 5:15, 10:16] = 1
+    joints = torch.tensor([[[0.51, 0.26], [0.76, 0.71], [0.0, 0.0]]]).flatten(1)
+    assert (cut_to_joints(image, joints, size_px=8) == 1).all()
+    assert cut_to_joints(image, torch.zeros(1, 6), size_px=8).mean() < 0.5
