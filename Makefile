@@ -13,7 +13,7 @@ help:
 	@echo "make test               every test, each in its environment"
 	@echo "make parity PARITY=DIR  compare with reference outputs (default: those in tests/parity)"
 	@echo "make learn              train on generated data and compare with trivial baselines"
-	@echo "make bench              one JSON row per measurement"
+	@echo "make bench AGAINST=DIR  one JSON row per measurement; beside the published code in DIR/NAME"
 	@echo "make lint               format, style, types, imports"
 	@echo "make locks              renew envs/*.lock and tests/*.lock (UPGRADE=--upgrade: newest)"
 	@echo "make wheel              dist/*.whl"
@@ -54,7 +54,8 @@ learn: $(VENV)/.tests
 	$(RUN) learn
 
 bench: setup
-	PYTHONPATH=. "$$($(VENV)/bin/i2v env python main)" -m tests.benchmarks
+	PYTHONPATH=. "$$($(VENV)/bin/i2v env python main)" -m tests.benchmarks \
+	    $(if $(AGAINST),--against '$(abspath $(AGAINST))')
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff format --check i2v_cli pipelines tests
@@ -72,7 +73,7 @@ PINS := .build/pins.txt
 locks: setup
 	@mkdir -p .build
 	@: > $(PINS)
-	@for name in main flow fvd data; do \
+	@for name in main flow fvd data cluster; do \
 	    echo "envs/$$name.lock"; \
 	    $(LOCK) envs/$$name.in -c $(PINS) -o envs/$$name.lock || exit 1; \
 	    grep -h '==' envs/$$name.lock | grep -v '^setuptools==' | sed 's/ *\\$$//' >> $(PINS); done

@@ -128,6 +128,13 @@ def locked_versions(lock: str) -> dict[str, set[str]]:
     return versions
 
 
+def joined(lock: str, extra: str) -> str:
+    """A lock with those packages of another that it does not have; one set of versions fits all."""
+    known = locked_versions(lock)
+    entries = re.split(r"^(?=[a-z0-9])", extra, flags=re.MULTILINE)
+    return lock + "".join(entry for entry in entries if entry.split("==")[0] not in known)
+
+
 def install_steps(lock: str, torch: str) -> tuple[Step, ...]:
     """How a lock is installed.
 

@@ -7,11 +7,12 @@ creation was killed; processes that want the same one at once make it once. What
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from i2v_cli.environment_build import Reporter
 from i2v_cli.environment_plan import Need, Plan, Stamp
 from i2v_cli.interpreters import Health
 from i2v_cli.progress import Display, make_display
-from i2v_cli.registry import ENVS
+from i2v_cli.registry import ENVS, EXTRAS
 from pipelines.events import EXIT_ENVIRONMENT, EXIT_USAGE, UserError
 from pipelines.files import read_json, write_json
 from pipelines.schema import Config
@@ -69,6 +70,9 @@ class Choices(Config, extra="ignore"):
 
     adopted: dict[str, str] = Field(default_factory=dict, description="paths of interpreters")
     torch: dict[str, str] = Field(default_factory=dict, description="builds of torch")
+    extras: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="what is joined to an environment"
+    )
 
 
 class DisplayReporter:
@@ -142,6 +146,7 @@ def create(
     name: str,
     *,
     torch: str | None = None,
+    extras: Sequence[str] | None = None,
     reporter: Reporter | None = None,
     rebuild: bool = False,
     wait_s: float = WAIT_S,
@@ -149,6 +154,7 @@ def create(
     """Make an environment, unless it is there and sound; rebuild makes it again in any case.
 
     torch: 'default', 'cpu', 'auto', 'cu126', ...; remembered; None keeps what was chosen before.
+    extras: names of EXTRAS that are joined to it; remembered and kept likewise.
     wait_s: how long to wait for another process that makes it at the same time.
     """
     _require_known(name)
@@ -162,10 +168,11 @@ def create(
     chosen = {}
     if torch is not None:
         chosen[name] = environment_plan.check_torch_choice(torch, ENVS[name])
-    choices = _with_torch(choices, chosen)
+    joined = {} if extras is None else {name: tuple(_require_extras(extras))}
+    choices = _with(choices, chosen, joined)
     _made(name, choices, reporter, rebuild=rebuild, wait_s=wait_s)
-    if chosen:
-        _change_choices(lambda now: _with_torch(now, chosen))
+    if chosen or joined:
+        _change_choices(lambda now: _with(now, chosen, joined))
     return status(name)
 
 
@@ -176,7 +183,8 @@ def check(name: str) -> Health:
         return Health(name, None, ("it has not been made yet",))
     if found.problem:
         return Health(name, found.python, (found.problem,))
-    needs, lock, is_own = _needs(name), _lock_text(name), found.state == "ready"
+    extras = () if found.is_adopted else _read_choices().extras.get(name, ())
+    needs, lock, is_own = _needs(name, extras), _lock_text(name, extras), found.state == "ready"
     return interpreters.examine(name, found.python, needs=needs, lock=lock, is_own=is_own)
 
 
@@ -255,7 +263,11 @@ def _made(
             if plan.env_dir.exists() and problem:
                 shown.log(f"the environment '{name}' is broken ({problem}) and is made again")
             environment_build.Build(
-                plan, ENVS[name], needs=_needs(name), has_sibling=has_sibling, reporter=shown
+                plan,
+                ENVS[name],
+                needs=_needs(name, choices.extras.get(name, ())),
+                has_sibling=has_sibling,
+                reporter=shown,
             ).run()
     return plan
 
@@ -265,7 +277,8 @@ def _plan(name: str, choices: Choices) -> Plan:
     # Home folders are shared between machines of different kinds on a cluster.
     python = f"{sys.implementation.name}-{version}-{sys.platform}-{platform.machine()}"
     torch = choices.torch.get(name, environment_plan.DEFAULT_TORCH)
-    return Plan(name, _lock_text(name), python, torch, locations.i2v_home() / "envs")
+    lock = _lock_text(name, choices.extras.get(name, ()))
+    return Plan(name, lock, python, torch, locations.i2v_home() / "envs")
 
 
 def _require_known(name: str) -> None:
@@ -273,12 +286,27 @@ def _require_known(name: str) -> None:
         raise names.unknown("environment", name, ENVS)
 
 
-def _lock_text(name: str) -> str:
-    return locations.shipped_text(locations.envs_dir() / f"{name}.lock")
+def _require_extras(extras: Sequence[str]) -> Sequence[str]:
+    for each in extras:
+        if each not in EXTRAS:
+            raise names.unknown(f"nothing to join is called '{each}'", each, EXTRAS)
+    return extras
 
 
-def _needs(name: str) -> tuple[Need, ...]:
-    return environment_plan.parse_needs(locations.shipped_text(locations.envs_dir() / f"{name}.in"))
+def _lock_text(name: str, extras: Sequence[str] = ()) -> str:
+    lock, *others = (
+        locations.shipped_text(locations.envs_dir() / f"{each}.lock") for each in (name, *extras)
+    )
+    return functools.reduce(environment_plan.joined, others, lock)
+
+
+def _needs(name: str, extras: Sequence[str] = ()) -> tuple[Need, ...]:
+    paths = [locations.envs_dir() / f"{each}.in" for each in (name, *extras)]
+    return tuple(
+        need
+        for path in paths
+        for need in environment_plan.parse_needs(locations.shipped_text(path))
+    )
 
 
 def _choices_path() -> Path:
@@ -304,8 +332,11 @@ def _change_choices(change: Callable[[Choices], Choices]) -> None:
         write_json(_choices_path(), {"version": 1} | change(_read_choices()).model_dump())
 
 
-def _with_torch(choices: Choices, chosen: Mapping[str, str]) -> Choices:
-    return choices.model_copy(update={"torch": choices.torch | dict(chosen)})
+def _with(
+    choices: Choices, torch: Mapping[str, str], extras: Mapping[str, tuple[str, ...]]
+) -> Choices:
+    changes = {"torch": choices.torch | dict(torch), "extras": choices.extras | dict(extras)}
+    return choices.model_copy(update=changes)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a training will take, from measured steps: memory, time for 1,000 steps, disk.
 
-conf/costs.yaml has, for each stage that was measured, time and memory as lines over the pixels of a
-batch: clips x frames x side x side.
+conf/costs.yaml has, for each stage that was measured, time and memory as lines over what is in a
+batch: clips x frames x side x side of pixels, or clips x poses.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def lines_for(
 def estimate(cost: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[float, float, float]:
     """Seconds of a step, MB of memory beyond the libraries' own, MB of checkpoints."""
     named = {name: float(_value(settings, dotted)) for name, dotted in cost["settings"].items()}
-    pixels = named["batch"] * named.get("num_frames", 1.0) * named["size_px"] ** 2
+    pixels = named["batch"] * named.get("num_frames", 1.0) * named.get("size_px", 1.0) ** 2
     seconds, memory_mb = (_on_line(cost[name], pixels) for name in ("seconds", "memory_mb"))
     num_kept = settings["train"]["keep"] + _KEPT_AT_ONCE
     return seconds, memory_mb, num_kept * float(cost["checkpoint_mb"])
 
 
 def _on_line(line: Mapping[str, float], pixels: float) -> float:
-    return line["fixed"] + line["per_megapixel"] * pixels / 1e6
+    return line["fixed"] + line["per_million"] * pixels / 1e6
 
 
 def _cost_of(family: str, stage: str) -> Mapping[str, Any] | None:

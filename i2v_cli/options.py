@@ -51,6 +51,26 @@ Device = Annotated[
         "--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (auto)", rich_help_panel=RUN
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="what spreads the work: local, ray or slurm (local)",
+        rich_help_panel=RUN,
+    ),
+]
+Parts = Annotated[
+    int | None,
+    typer.Option("--parts", metavar="N", help="parts for ray or slurm (8)", rich_help_panel=RUN),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="only the I-th of N parts, from 0; a last call without it finishes",
+        rich_help_panel=RUN,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(

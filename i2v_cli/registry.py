@@ -159,6 +159,11 @@ FAMILIES = {
         ("1",),
         ("train", "transfer", "import"),
         sample_inputs="--source IMAGE --driving VIDEO",
+        backends={
+            "videos": Target(
+                "pipelines.fomm.animation:animate", "pipelines.fomm.config:AnimateRequest", "main"
+            )
+        },
     ),
     "motion": Family(
         "pipelines.motion",
@@ -207,6 +212,7 @@ DATASETS = {
 METRICS = {
     "psnr": Metric("pipelines.metrics.psnr", "Peak signal-to-noise ratio of frames, dB"),
     "ssim": Metric("pipelines.metrics.ssim", "Structural similarity of frames"),
+    "l1": Metric("pipelines.metrics.l1", "Mean absolute difference of pixels"),
     "diversity": Metric("pipelines.metrics.diversity", "Distance between samples of one image"),
     "motion-energy": Metric(
         "pipelines.metrics.motion_energy", "How much pixels change from frame to frame"
@@ -224,6 +230,9 @@ METRICS = {
     "lpips": Metric("pipelines.metrics.lpips", "Learned perceptual distance of frames"),
     "pose": Metric("pipelines.metrics.pose", "Numbers of a behavior or shape-pose run"),
     "poke": Metric("pipelines.metrics.poke", "How well pokes are followed, and their control"),
+    "poke-simulator": Metric(
+        "pipelines.metrics.poke_simulator", "A poke run against the simulator of generated plants"
+    ),
 }
 
 ENVS = {
@@ -232,3 +241,6 @@ ENVS = {
     "flow": Environment("estimate optical flow: torch, OpenCV", 6.0, 1, has_torch=True),
     "fvd": Environment("the published FVD: TensorFlow", 2.3, 0.6),
 }
+
+EXTRAS = {"cluster": "Ray and submitit, for --engine ray and slurm"}
+"""What can be joined to an environment, from a lock of its own."""

@@ -36,13 +36,14 @@ FOLLOW_S = 0.2
 class Suite:
     """Test folders that run in one environment; None is the command line's own.
 
-    variables: of the process that runs them.
+    variables: of the process that runs them.  extra: joined to the environment for the tests.
     """
 
     environment: str | None
     folders: tuple[str, ...]
     by_default: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
+    extra: str | None = None
 
 
 SUITES = {  # the longest first: they begin in this order
@@ -64,7 +65,6 @@ SUITES = {  # the longest first: they begin in this order
                     "serve",
                     "inbetween",
                     "motion",
-                    "engines",
                     "fomm",
                     "behavior",
                     "shape_pose",
@@ -76,9 +76,10 @@ SUITES = {  # the longest first: they begin in this order
         ),
     ),
     "learning": Suite("main", ("tests/learning",)),
+    "engines": Suite("main", ("tests/pipelines/engines",), extra="cluster"),
     "data": Suite("data", ("tests/pipelines/io", "tests/pipelines/datasets")),
     "cli": Suite(None, ("tests/cli", "tests/e2e")),
-    "flow": Suite("flow", ("tests/pipelines/flow",)),
+    "flow": Suite("flow", ("tests/pipelines/flow",), extra="cluster"),
     "fvd": Suite("fvd", ("tests/pipelines/fvd",)),
     "parity": Suite("main", ("tests/parity",), by_default=False),
     "learn": Suite("main", ("tests/learning",), by_default=False, variables={"I2V_LEARN": "full"}),
@@ -95,7 +96,10 @@ def main(arguments: Sequence[str]) -> int:
     if problems := _unknown(names) or _table_problems(names):
         print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
         return 2
-    tools_dir = _tools_dir()
+    tools = {
+        name: [_tools_dir(LOCK), *([_tools_dir(_extra_lock(extra))] if extra else [])]
+        for name, extra in ((name, SUITES[name].extra) for name in names)
+    }
     try:
         pythons = {name: _python_of(SUITES[name]) for name in names}
     except UserError as error:
@@ -106,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         running = {
             name: (
                 log := Path(folder, name),
-                pool.submit(_run, name, python, tools_dir, log, arguments[split + 1 :], lanes),
+                pool.submit(_run, name, python, tools[name], log, arguments[split + 1 :], lanes),
             )
             for name, python in pythons.items()
         }
@@ -142,14 +146,19 @@ def _python_of(suite: Suite) -> Path:
 
 
 def _run(
-    name: str, python: Path, tools_dir: Path, log: Path, more: Sequence[str], lanes: int
+    name: str,
+    python: Path,
+    tools: Sequence[Path],
+    log: Path,
+    more: Sequence[str],
+    lanes: int,
 ) -> int:
     """Run a suite, all that it prints into a file; returns pytest's status."""
     suite = SUITES[name]
     folders = [folder for folder in suite.folders if _has_tests(folder)]
     variables = {**environments.worker_environment(), **suite.variables}
     if suite.environment:
-        variables["PYTHONPATH"] = os.pathsep.join((str(tools_dir), str(ROOT)))
+        variables["PYTHONPATH"] = os.pathsep.join(map(str, (*tools, ROOT)))
     if lanes > 1:  # threads that wait for a core they share are slower than none
         variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // lanes))
     command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *folders, *more]
@@ -178,9 +187,13 @@ def _shown(name: str, log: Path, running: Future[int]) -> int:
     return running.result()
 
 
-def _tools_dir() -> Path:
-    """A folder with pytest in it, made once for each version of its lock file."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+def _extra_lock(extra: str) -> Path:
+    return ROOT / "envs" / f"{extra}.lock"
+
+
+def _tools_dir(lock: Path) -> Path:
+    """A folder with what a lock file names, made once for each version of it."""
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     tools_dir = ROOT / ".build" / "test-tools" / digest
     if not tools_dir.exists():
         tools_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +206,7 @@ def _tools_dir() -> Path:
             "--require-hashes",
             "--link-mode=copy",
         )
-        target = ("--python", sys.executable, "--target", str(part), "-r", str(LOCK))
+        target = ("--python", sys.executable, "--target", str(part), "-r", str(lock))
         command = [interpreters.find_installer(), *install, *target]
         subprocess.run(command, check=True, env=for_creation(os.environ), cwd=part.anchor)
         try:

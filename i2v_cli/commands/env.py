@@ -64,24 +64,30 @@ def create(
             metavar="BUILD", help="another build of torch: cpu, auto, cu126, ...; or default"
         ),
     ] = None,
+    extras: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="EXTRA", help="cluster: Ray and SLURM; none: nothing more"),
+    ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="make it again even if it works")
     ] = False,
 ) -> Outcome:
     """Make environments now rather than when they are first needed
 
-    A build of torch that is chosen here is kept for later versions of i2v.
+    A build of torch and an extra that are chosen here are kept for later versions of i2v.
 
     i2v env create main
+    i2v env create data flow main --with cluster
     """
     from i2v_cli import environments
 
     names = _required(which)
+    joined = None if extras is None else [each for each in extras if each != "none"]
     made = []
     for name in names:
         # With `all`, a build of torch is meant for those that have torch.
         build = torch if ENVS.get(name) and (ENVS[name].has_torch or len(names) == 1) else None
-        made.append(environments.create(name, torch=build, rebuild=rebuild))
+        made.append(environments.create(name, torch=build, extras=joined, rebuild=rebuild))
     return Outcome(
         result={"environments": [_as_json(row) for row in made]},
         lines=[str(row.env_dir) for row in made],

@@ -102,7 +102,9 @@ RowForm = Annotated[
 Shard = Annotated[
     str | None,
     typer.Option(
-        metavar="I/N", help="measure this part of the videos only", rich_help_panel=options.RUN
+        metavar="I/N",
+        help="measure only the I-th of N parts, from 0; --merge joins them",
+        rich_help_panel=options.RUN,
     ),
 ]
 
@@ -122,6 +124,8 @@ def run(
     label: Label = None,
     out: Out = None,
     row: RowForm = None,
+    engine: options.Engine = None,
+    parts: options.Parts = None,
     shard: Shard = None,
     merge: Annotated[
         list[str] | None,
@@ -156,6 +160,8 @@ def run(
         "baselines": ("--baselines", None if baselines else False),
         "generated_weights": ("--generated-weights", generated_weights or None),
         "self_test": ("--self-test", self_test or None),
+        "engine": ("--engine", engine),
+        "parts": ("--parts", parts),
         "shard": ("--shard", shard),
         "merge": ("--merge", [options.absolute(each) for each in merge or ()] or None),
         "label": ("--label", label),

@@ -161,22 +161,8 @@ def run(
     config_file: options.ConfigFile = None,
     preset: options.Preset = None,
     jobs: options.Jobs = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="what spreads the work: local, ray or slurm (local)",
-            rich_help_panel=options.RUN,
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="only the I-th of N parts, from 0; a last call without it finishes",
-            rich_help_panel=options.RUN,
-        ),
-    ] = None,
+    engine: options.Engine = None,
+    shard: options.Shard = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="prepare again even if done", rich_help_panel=options.RUN),

@@ -12,6 +12,7 @@ from i2v_cli import names, options
 from i2v_cli.commands import poses
 from i2v_cli.console import Outcome, short
 from i2v_cli.registry import FAMILIES
+from pipelines.events import EXIT_USAGE, UserError
 
 if TYPE_CHECKING:
     from i2v_cli.jobs import Input, Plan
@@ -185,6 +186,9 @@ def run(
     ] = None,
     config_file: options.ConfigFile = None,
     preset: options.Preset = None,
+    engine: options.Engine = None,
+    parts: options.Parts = None,
+    shard: options.Shard = None,
     seed: options.Seed = None,
     device: options.Device = None,
     dry_run: options.DryRun = False,
@@ -214,9 +218,16 @@ def run(
         "module": ("--module", module),
         **poses.given(target, appearance, render_run),
         **endpoint_given(endpoint),
+        "engine": ("--engine", engine),
+        "parts": ("--parts", parts),
+        "shard": ("--shard", shard),
         "seed": ("--seed", seed),
         "device": ("--device", device),
     }
+    if shard is not None and out is None:
+        raise UserError(
+            "--shard needs --out", {"to fix": "give all shards the same --out FOLDER"}, EXIT_USAGE
+        )
     planned = plan(
         "sample",
         family,
@@ -236,8 +247,6 @@ def run(
 
 def endpoint_given(text: str | None) -> Given:
     """The settings behind --endpoint: whole numbers are pixels, others fractions."""
-    from pipelines.events import EXIT_USAGE, UserError
-
     if text is None:
         return {}
     try:
@@ -316,6 +325,12 @@ def plan(
 
 def outcome(planned: Plan, result: dict[str, object], run: str) -> Outcome:
     """The end of a job that made videos."""
+    if "parts_dir" in result:
+        return Outcome(
+            result=result,
+            lines=[short(Path(str(result["parts_dir"])))],
+            notes=["when all shards are done: the same command without --shard"],
+        )
     folder = planned.outputs["videos"]
     return Outcome(
         result={**result, "out_dir": str(folder)},

@@ -48,6 +48,22 @@ BestFrame = Annotated[
         rich_help_panel=FOMM,
     ),
 ]
+Videos = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="videos that drive each other's first frames, in place of --source and --driving",
+        rich_help_panel=FOMM,
+    ),
+]
+Pairs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CSV",
+        help="with --videos: columns source and driving (50 pairs, drawn as published)",
+        rich_help_panel=FOMM,
+    ),
+]
 
 
 def run(
@@ -70,6 +86,8 @@ def run(
     relative: Relative = None,
     adapt_scale: AdaptScale = None,
     best_frame: BestFrame = None,
+    videos: Videos = None,
+    pairs: Pairs = None,
     image: Images = None,
     frames: Frames = None,
     fps: Fps = None,
@@ -98,6 +116,8 @@ def run(
         "relative": ("--relative", relative),
         "adapt_scale": ("--adapt-scale", adapt_scale),
         "best_frame": ("--best-frame", best_frame),
+        "videos": ("--videos", options.absolute(videos)),
+        "pairs": ("--pairs", options.absolute(pairs)),
         "frames": ("--frames", frames),
         "fps": ("--fps", fps),
         "seed": ("--seed", seed),
@@ -113,6 +133,7 @@ def run(
         overrides=overrides,
         config_file=config_file,
         preset=preset,
+        backend="videos" if videos else None,
     )
     if dry_run:
         return runner.dry_run(planned)

@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 Engine = Literal["local", "ray", "slurm"]
+
+Parts = Annotated[
+    int, Field(ge=1, le=1000, description="shards that another engine than local is given")
+]
 
 DEVICE_VARIABLE = "I2V_PROCESS_DEVICE"
 _SLURM_PORTS = range(20_000, 40_000)

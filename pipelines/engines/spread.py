@@ -45,12 +45,14 @@ def run_on_ray(
         ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     try:
         options = {
+            # the process stays for the next task, with the model that it has loaded
+            "max_calls": 0,
             "max_retries": MAX_RETRIES,
             "num_cpus": 1,
             "num_gpus": num_gpus,
             "scheduling_strategy": "SPREAD",
         }
-        remote = ray.remote(bootstrap.call).options(**options)
+        remote = ray.remote(**options)(bootstrap.call)
         sent = ray.put(pickle.dumps(function))
         waiting = {
             remote.remote(_PACKAGE_DIR, sent, pickle.dumps([(0, task)]), None): task
@@ -89,12 +91,13 @@ def run_on_slurm(
 
     folder: shared by all machines, for the job's files.  cluster: None for SLURM where there is
     one, else processes of this machine; "local" for these in any case.
-    I2V_SLURM holds further settings, such as 'slurm_partition=gpu timeout_min=600'.
+    I2V_SLURM holds further settings, such as 'slurm_partition=gpu timeout_min=600 cluster=local'.
     """
     submitit: Any = _package("submitit")
     _send_by_value(importlib.import_module("cloudpickle"))
-    executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=cluster)
     given = dict(each.split("=", 1) for each in os.environ.get("I2V_SLURM", "").split())
+    cluster = given.pop("cluster", cluster)
+    executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=cluster)
     executor.update_parameters(
         name="i2v",
         timeout_min=int(given.pop("timeout_min", 24 * 60)),
@@ -186,8 +189,15 @@ def _package(name: str) -> Any:
             f"--engine {engine}: the package '{name}' is not in this environment",
             {
                 "environment": sys.prefix,
-                "to fix": f"install it there: {sys.executable} -m pip install {name}",
+                "run first": f"i2v env create {_own_name()} --with cluster",
+                "or, in a Python of yours": f"{sys.executable} -m pip install {name}",
                 "or": "use --engine local, or --shard with a scheduler of your own",
             },
             EXIT_ENVIRONMENT,
         ) from error
+
+
+def _own_name() -> str:
+    """What i2v calls the environment that this runs in, after its folder's name."""
+    found = re.fullmatch(r"([a-z]+)-[0-9a-f]{12}", Path(sys.prefix).name)
+    return found[1] if found else "NAME"

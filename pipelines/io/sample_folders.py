@@ -30,6 +30,7 @@ class SampleVideo:
 
     scene: videos of one scene start from the same image (a real clip, its reconstruction, samples).
     sample: index among the scene's samples.  group: kind of content, such as a texture's name.
+    marked: the start image with what was asked of this video drawn on it, such as a poke.
     facts: all that meta.json says of it, such as pokes.
     """
 
@@ -39,6 +40,7 @@ class SampleVideo:
     group: str | None = None
     gif: Path | None = None
     start: Path | None = None
+    marked: Path | None = None
     index: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -139,6 +141,7 @@ def _listed_videos(path: Path, meta: Mapping[str, Any]) -> list[SampleVideo]:
                     group=str(entry["group"]) if entry.get("group") else None,
                     gif=_inside(path, entry["gif"]) if entry.get("gif") else None,
                     start=_inside(path, entry["start"]) if entry.get("start") else None,
+                    marked=_inside(path, entry["marked"]) if entry.get("marked") else None,
                     facts=entry,
                 )
             )

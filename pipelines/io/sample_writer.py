@@ -44,13 +44,15 @@ class SampleWriter:
         *,
         sample: int | None = None,
         start: np.ndarray | None = None,
+        marked: np.ndarray | None = None,
         group: str | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write one video. frames: uint8 T H W 3, without the start frame.
 
         scene: what videos of one start image share.  sample: which of them it is.
-        start: uint8 H W 3, written once per scene.  facts: more for its entry in meta.json.
+        start: uint8 H W 3, written once per scene.  marked: the same with what was asked drawn on
+        it, of this video alone.  facts: more for its entry in meta.json.
         """
         name = scene if sample is None else f"{scene}-s{sample}"
         write_mp4(self.folder / f"{name}.mp4", frames, self.fps)
@@ -64,6 +66,9 @@ class SampleWriter:
             entry["start"] = f"start/{scene}.png"
             if not (self.folder / entry["start"]).exists():
                 write_png(self.folder / entry["start"], start)
+        if marked is not None:
+            entry["marked"] = f"start/{name}-marked.png"
+            write_png(self.folder / entry["marked"], marked)
         digest = hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
         self.entries.append(entry | {"frames_sha256": digest} | dict(facts or {}))
 

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_EPS = 1e-12
+from pipelines.nn.full_precision import widened
+from pipelines.nn.whole_batch import channel_statistics
+
+_EPS, _VARIANCE_EPS = 1e-12, 1e-10
 _PUBLISHED = {"conv.weight_g": "magnitude", "conv.weight_v": "direction", "conv.bias": "bias"}
 
 
@@ -58,7 +61,11 @@ def fold_for_inference(network: nn.Module) -> None:
 
 
 class L2NormConv2d(nn.Module):
-    """gain * (convolution with weight / |weight|) + shift; no bias."""
+    """gain * (convolution with weight / |weight|) + shift; no bias.
+
+    looks_at_data: in training, gain and shift are set so that the batch at hand comes out
+    standardised, instead of being learned: how such a network begins.
+    """
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0
@@ -68,12 +75,45 @@ class L2NormConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(channels_out, channels_in, kernel, kernel) * 0.05)
         self.gain = nn.Parameter(torch.ones(channels_out))
         self.shift = nn.Parameter(torch.zeros(channels_out))
+        self.looks_at_data = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W."""
+        if self.looks_at_data and self.training:
+            self._standardise(x)
         scale = self.gain / _row_norms(self.weight).clamp(min=_EPS)
         weight = self.weight * scale[:, None, None, None]
         return F.conv2d(x, weight, self.shift, self.stride, self.padding)
+
+    @torch.no_grad()
+    def _standardise(self, x: Tensor) -> None:
+        norms = _row_norms(self.weight).clamp(min=_EPS)
+        plain = F.conv2d(
+            x, self.weight / norms[:, None, None, None], None, self.stride, self.padding
+        )
+        mean, spread, count = channel_statistics(widened(plain).transpose(0, 1).flatten(1))
+        self.gain.copy_((spread / max(count - 1, 1) + _VARIANCE_EPS).rsqrt())
+        self.shift.copy_(-mean * self.gain)
+
+
+def look_at_data(network: nn.Module, is_on: bool) -> None:
+    """Switch looks_at_data of every L2NormConv2d of a network."""
+    for module in network.modules():
+        if isinstance(module, L2NormConv2d):
+            module.looks_at_data = is_on
+
+
+class InstanceNormConv2d(nn.Conv2d):
+    """A plain convolution, then mean 0 and variance 1 over the places of each channel."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride=stride, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W."""
+        return F.instance_norm(super().forward(x))
 
 
 class NormLinear(NormConv2d):

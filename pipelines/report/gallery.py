@@ -90,7 +90,11 @@ class GalleryMaker:
             if counts[folder.path] > self._max_samples or is_second_real:
                 continue
             try:
-                row.tiles.append(self._tile(folder, video))
+                tile = self._tile(folder, video)
+                if video.marked and video.marked.is_file():
+                    path = self._copy(video.marked, video.marked.stem)
+                    row.tiles.append(Tile("start", f"asked of {tile.caption}", path))
+                row.tiles.append(tile)
             except UserError as error:
                 self._work.warning(f"left out of the page: {error.message} ({video.path})")
         return row

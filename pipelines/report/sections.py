@@ -59,9 +59,10 @@ def videos(gallery: Gallery, pictures: Sequence[tuple[str, str]]) -> Html:
 
 
 def numbers(runs: Sequence[ReportedRun]) -> Html:
-    """A table per evaluation; each number with the protocol it was measured under."""
+    """A table of all evaluations of a run, then one of each with what was measured and how."""
+    together = [table for run in runs for table in _side_by_side(run)]
     tables = [_evaluation(each, run) for run in runs for each in run.evaluations if each["results"]]
-    return _section("numbers", "Numbers", tables)
+    return _section("numbers", "Numbers", [*together, *tables])
 
 
 def curves(runs: Sequence[ReportedRun]) -> Html:
@@ -210,6 +211,37 @@ def _choice(title: str, name: str, options: Sequence[tuple[str, str]], chosen: s
         for text, value in options
     ]
     return element("fieldset", element("legend", title), element("div", buttons, class_="segments"))
+
+
+def _side_by_side(run: ReportedRun) -> list[Html]:
+    """One table whose rows are what was measured; nothing where that is a single thing.
+
+    Only evaluations of the same metrics, in the same units, can stand below each other.
+    """
+    heads = [_heads(each) for each in run.evaluations]
+    alike = [each for each, head in zip(run.evaluations, heads, strict=True) if head == heads[0]]
+    if len(alike) < 2:
+        return []
+    rows = [
+        element(
+            "tr",
+            element("th", str(each.get("label", "")), scope="row"),
+            [element("td", number(one.get("value")), class_="value") for one in each["results"]],
+        )
+        for each in alike
+    ]
+    head = element("tr", [element("th", each, scope="col") for each in ("", *heads[0])])
+    caption = element("caption", element("b", "all of them"), f" · {run.run.path.name}")
+    table = element("table", caption, element("thead", head), element("tbody", rows))
+    return [element("div", table, class_="scroll together")]
+
+
+def _heads(evaluation: Mapping[str, Any]) -> list[str]:
+    """What an evaluation measured, with units."""
+    return [
+        f"{each.get('metric')} ({each['unit']})" if each.get("unit") else str(each.get("metric"))
+        for each in evaluation["results"]
+    ]
 
 
 def _evaluation(evaluation: Mapping[str, Any], run: ReportedRun) -> Html:

@@ -17,6 +17,7 @@ from pipelines.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
     load_weights,
+    networks_in,
     restore,
 )
 from pipelines.training.processes import resumed_with
@@ -28,7 +29,10 @@ Settings = TypeVar("Settings", bound=Config)
 def begin_or_resume(
     run_dir: Path, state: TrainState, work: Work, *, family: str, stage: str, init_run: Path | None
 ) -> None:
-    """Go on from the newest sound checkpoint, or begin, maybe with the weights of init_run."""
+    """Go on from the newest sound checkpoint, or begin, maybe with the weights of init_run.
+
+    Networks that init_run lacks begin anew: a published one has only those that were published.
+    """
     found = find_checkpoint(run_dir, files=(WEIGHTS_NAME, STATE_NAME), warn=work.warning)
     if found:
         restore(found, state)
@@ -36,8 +40,13 @@ def begin_or_resume(
         resumed_with(int(checkpoint_meta(found).get("num_processes", 1)), work)
     elif init_run:
         run = load_run(init_run, family=family, stage=stage)
-        load_weights(require_checkpoint(run, warn=work.warning), state.modules)
+        source = require_checkpoint(run, warn=work.warning)
+        there = networks_in(source)
+        known = {name: each for name, each in state.modules.items() if name in there}
+        load_weights(source, known or state.modules)
         work.log(f"starting from the weights of {run.path}")
+        if anew := sorted(state.modules.keys() - known.keys()):
+            work.log(f"not in them, so they begin anew: {', '.join(anew)}")
 
 
 def num_parameters(state: TrainState) -> int:

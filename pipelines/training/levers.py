@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -19,8 +21,13 @@ from pipelines.training.checkpoint import TrainState
 Step = Callable[[Any], Mapping[str, Tensor]]
 
 
-def prepare(state: TrainState, settings: TrainConfig, device: torch.device) -> None:
-    """Set the networks of a training up as its settings say, once."""
+def prepare(
+    state: TrainState, settings: TrainConfig, device: torch.device, warn: Callable[[str], None]
+) -> None:
+    """Set the networks of a training up as its settings say, once.
+
+    warn: told when a training goes on without a setting that this machine cannot follow.
+    """
     if state.is_prepared:
         return
     state.is_prepared = True
@@ -29,13 +36,26 @@ def prepare(state: TrainState, settings: TrainConfig, device: torch.device) -> N
         has_tf32 = settings.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = has_tf32
         torch.backends.cudnn.allow_tf32 = has_tf32
+    compiles = settings.compile and can_compile(warn)
     for name, module in state.modules.items():
         if settings.channels_last:
             to_channels_last(module)
         if settings.checkpointing:
             checkpoint_blocks(module)
-        if settings.compile and name not in state.differentiated_twice:
+        if compiles and name not in state.differentiated_twice:
             module.compile()
+
+
+def can_compile(warn: Callable[[str], None]) -> bool:
+    """Whether there is the compiler that torch.compile calls; warns when there is none."""
+    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+    if any(shutil.which(name) for name in wanted):
+        return True
+    warn(
+        f"train.compile=true needs a C++ compiler, and there is none ({', '.join(wanted)}): going"
+        " on without, with the same numbers; to have it: apt-get install g++"
+    )
+    return False
 
 
 def _refuse_wrong_gradients(state: TrainState, settings: TrainConfig, device: torch.device) -> None:

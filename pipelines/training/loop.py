@@ -50,7 +50,7 @@ def train_to_next_save(
     is then still the one before.
     """
     end = min(total_steps, (state.step // settings.save_every + 1) * settings.save_every)
-    levers.prepare(state, settings, device)
+    levers.prepare(state, settings, device, work.warning)
     window = _Window(state.step)
     work.progress(task, state.step, total_steps, "steps")
     with together(state.modules, state.optimizers):

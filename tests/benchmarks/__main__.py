@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.catalog import BENCHMARKS, Benchmark
+from tests.benchmarks.catalog import BENCHMARKS, COMMAND_LINE, Benchmark
 from tests.benchmarks.results import keep_and_write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         benchmark = BENCHMARKS[name]
         print(f"== {name}: {benchmark.about}", file=sys.stderr, flush=True)
         python = pythons.get(benchmark.environment) or _python_of(benchmark.environment)
-        found, status = _run(name, benchmark, python, values)
+        found, status = _run(name, benchmark, python, values | {"against": against(options, name)})
         rows += found
         failed += [name] if status else []
     if options.write_results:
@@ -54,7 +54,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small inputs, to see that it works")
     parser.add_argument("--repeats", type=int, metavar="N", help="values per measurement")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    parser.add_argument("--against", type=Path, metavar="DIR", help="other code to compare with")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="other code to compare with; DIR/NAME, where it is there, for the benchmark NAME",
+    )
     parser.add_argument(
         "--python", action="append", default=[], metavar="ENV=PATH", help="an environment's Python"
     )
@@ -77,12 +82,24 @@ def _setting_values(options: argparse.Namespace) -> dict[str, Any]:
         "quick": options.quick,
         "repeats": options.repeats or (QUICK_REPEATS if options.quick else REPEATS),
         "device": options.device,
-        "against": str(options.against.resolve()) if options.against else None,
     }
+
+
+def against(options: argparse.Namespace, name: str) -> str | None:
+    """The folder to compare a benchmark with: that of its name in --against, or --against itself.
+
+    So one folder can hold the checkouts for several benchmarks.
+    """
+    if options.against is None:
+        return None
+    own = options.against / name
+    return str((own if own.is_dir() else options.against).resolve())
 
 
 def _python_of(environment: str) -> str:
     """The interpreter of an environment, which is made first if need be."""
+    if environment == COMMAND_LINE:
+        return shutil.which(ROOT / ".venv" / "bin" / "python") or sys.executable
     program = shutil.which(ROOT / ".venv" / "bin" / "i2v") or shutil.which("i2v")
     if program is None:
         sys.exit(

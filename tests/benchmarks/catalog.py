@@ -6,22 +6,28 @@ from typing import NamedTuple
 
 
 class Benchmark(NamedTuple):
-    """target: 'module:function' under tests.benchmarks.  environment: where it runs."""
+    """target: 'module:function' under tests.benchmarks.  environment: where it runs; COMMAND_LINE:
+    where the program itself does.
+    """
 
     target: str
     environment: str
     about: str
 
 
+COMMAND_LINE = "cli"
+
 BENCHMARKS = {
+    "startup": Benchmark("startup:measure", COMMAND_LINE, "help, and a job with nothing to do"),
     "loader": Benchmark("loader:measure", "main", "clips per second from packed frames"),
     "extraction": Benchmark(
         "extraction:measure", "flow", "extract-frames beside one seek per frame, beside ffmpeg"
     ),
     "behavior": Benchmark(
-        "behavior:measure", "main", "behavior, shape-pose: training steps, sampling, rendering"
+        "behavior:measure", "main", "behavior: training steps and sampling, with memory"
     ),
-    "cinn": Benchmark("cinn:measure", "main", "cinn: training steps and sampling, with memory"),
+    "cinn": Benchmark("cinn:measure_sampling", "main", "cinn: sampling, with memory"),
+    "cinn_steps": Benchmark("cinn:measure_steps", "main", "cinn: training steps, with memory"),
     "metrics": Benchmark(
         "metrics:measure", "main", "I3D in PyTorch beside TensorFlow, Frechet distances, memory"
     ),
@@ -41,13 +47,17 @@ BENCHMARKS = {
         "training:growth", "main", "time and memory of a step against batch, size, clip length"
     ),
     "levers": Benchmark(
-        "training:levers", "main", "train's levers over the plain step: time and memory"
+        "training:lever_ratios", "main", "train's levers over the plain step: time and memory"
     ),
-    "saving": Benchmark(
-        "training:background_save", "main", "how long a checkpoint holds the training up"
-    ),
+    "saving": Benchmark("training:saving", "main", "how long a checkpoint holds the training up"),
     "packed_index": Benchmark(
         "packed_index:measure", "data", "opening a prepared variant of 100,000 videos"
     ),
+    "shape_pose": Benchmark(
+        "shape_pose:measure", "main", "shape-pose: training step and rendering, with memory"
+    ),
     "poke": Benchmark("poke:measure", "main", "poke: training steps, sampling, first frame"),
+    "serve": Benchmark(
+        "serve:measure", "main", "the page: release of an arrow to the first frame, in a browser"
+    ),
 }

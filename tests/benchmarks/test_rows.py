@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import __main__ as main
 from tests.benchmarks import results, rows
 from tests.benchmarks.catalog import BENCHMARKS
 from tests.benchmarks.one import measured_rows
@@ -123,3 +125,11 @@ def test_every_benchmark_in_the_list_is_there(name: str) -> None:
     module, _, function = BENCHMARKS[name].target.partition(":")
     text = (ROOT / "tests" / "benchmarks" / f"{module}.py").read_text(encoding="utf-8")
     assert f"def {function}(settings: Settings)" in text
+
+
+def test_a_folder_of_checkouts_has_one_for_each_benchmark(tmp_path) -> None:
+    (tmp_path / "poke").mkdir()
+    given = argparse.Namespace(against=tmp_path)
+    assert main.against(given, "poke") == str(tmp_path / "poke")
+    assert main.against(given, "cinn") == str(tmp_path)
+    assert main.against(argparse.Namespace(against=None), "poke") is None

@@ -1,12 +1,11 @@
 """What a training step costs: against batch, size and clip length, and with each lever of `train`.
 
-Every point is a real training of a few steps with the demo's networks in a process of its own, on
-made-up videos, timed by the processor time that a step takes. `growth` also writes what
-`i2v train --dry-run` estimates from.
+`growth` also writes what `i2v train --dry-run` estimates from.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -14,122 +13,203 @@ import time
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
 
-from pipelines.training import checkpoint, loop
+from pipelines.training import checkpoint, levers, loop
+from tests.benchmarks import stages
 from tests.benchmarks.rows import Measurement, Settings, apart, hardware
-from tests.pipelines.cinn import tiny as cinn
-from tests.pipelines.poke import tiny as poke
+from tests.benchmarks.stages import STAGES, Sizes, Stage, Stepped
 
-_CONF = Path(__file__).resolve().parents[2] / "conf"
-COSTS_PATH = _CONF / "costs.yaml"
-PRESET = "demo"
-"""Whose networks are measured: those that are trained without a graphics card."""
-
-
-class Size(NamedTuple):
-    """Clips in a batch, side of a frame in pixels, frames of a clip after the first."""
-
-    batch: int
-    size_px: int
-    num_frames: int
-
-
-class Stage(NamedTuple):
-    """Names of the settings that a Size gives values to, and the sizes that are measured.
-
-    others: settings that are the same at every size.  doubled: sizes that differ from the first in
-    one number each.
-    """
-
-    family: str
-    stage: str
-    names: Size
-    first: Size
-    others: Mapping[str, Any]
-
-
-_PERCEPTUAL = {"perceptual.backbone": "efficientnet-lite0"}
-STAGES = (
-    Stage(
-        "cinn",
-        "1",
-        Size("stage1.batch_size", "stage1.size_px", "stage1.num_frames"),  # type: ignore[arg-type]
-        Size(1, 32, 8),
-        {"stage1.temporal_window": 6, "stage1.patch_frames": 4, "stage1.warmup_epochs": 0},
-    ),
-    Stage(
-        "cinn",
-        "ae",
-        Size("ae.batch_size", "stage1.size_px", ""),  # type: ignore[arg-type]
-        Size(1, 32, 1),
-        {"ae.warmup_epochs": 0},
-    ),
-    Stage(
-        "poke",
-        "1",
-        Size("batch_size", "model.size_px", "clips.num_frames"),  # type: ignore[arg-type]
-        Size(1, 32, 4),
-        {
-            "clips.start": "any",
-            "clips.flow_lag": 4,
-            "patch.start_step": 0,
-            "patch.num_frames": 4,
-            "temporal.start_step": 0,
-        },
-    ),
-)
+COSTS_PATH = Path(__file__).resolve().parents[2] / "conf" / "costs.yaml"
 LEVERS: dict[str, dict[str, Any]] = {
-    "bf16": {"train.precision": "bf16"},
     "channels last": {"train.channels_last": True},
     "checkpointing": {"train.checkpointing": True},
     "batch in 2 parts": {"train.accumulate": 2},
+    "bf16": {"train.precision": "bf16"},
+    "optimizer not fused": {},
 }
 _STEPS = 4
+_WORDS = {"batch": "batch {}", "size_px": "{} px", "num_frames": "{} frames"}
 
 
 def growth(settings: Settings) -> Iterator[Measurement]:
-    """Time and memory of a step of each stage, each of batch, size and length doubled in turn."""
+    """Time and memory of a step of each stage, each of batch, size and length larger in turn.
+
+    Each point is a training of a few steps in a process of its own, timed by the processor time
+    that a step takes.
+    """
     costs = []
-    for stage in STAGES:
-        found: dict[Size, tuple[float, float, float]] = {}
-        for size in _sizes(stage):
-            done = apart(step_cost, stage, size, {})
+    for stage in STAGES[:1] if settings.quick else STAGES:
+        found: list[tuple[Sizes, float, float, float]] = []
+        for sizes in _grown(stage):
+            done = apart(step_cost, stage, sizes)
             seconds, checkpoint_mb, idle_mb = done.result
-            found[size] = (statistics.median(seconds), done.peak_mb - idle_mb, checkpoint_mb)
-            what = f"{stage.family} {stage.stage}, batch {size.batch}, {size.size_px} px"
-            what += f", {size.num_frames} frames" if stage.names.num_frames else ""
-            note = "processor time, one thread; embedded perceptual network"
-            yield Measurement(what, seconds, "s/step", note=note, peak_mb=done.peak_mb)
+            found.append((sizes, statistics.median(seconds), done.peak_mb - idle_mb, checkpoint_mb))
+            said = ", ".join(_WORDS[name].format(value) for name, value in sizes.items())
+            note = "processor time, one thread"
+            yield Measurement(
+                f"{stage.label}, {said}", seconds, "s/step", note=note, peak_mb=done.peak_mb
+            )
         costs.append(_cost(stage, found))
     if not settings.quick:
         head = "# Written by the benchmark 'growth': what i2v train --dry-run estimates from.\n"
         COSTS_PATH.write_text(head + yaml.safe_dump({"stages": costs}, sort_keys=False))
 
 
-def levers(settings: Settings) -> Iterator[Measurement]:
-    """Each lever over the same step without it: time and memory."""
+def step_cost(stage: Stage, sizes: Sizes) -> tuple[list[float], float, float]:
+    """Processor seconds of steps, MB of a checkpoint, and MB of memory before the training."""
+    torch.set_num_threads(1)
+    loop.time = types.SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory(prefix="i2v-bench-") as folder:
+        stages.prepare(stage, sizes, Path(folder))
+        idle_mb = stages.resident_mb()
+        heard, run_dir = stages.train(stage, sizes, {}, Path(folder), max_steps=_STEPS)
+        seconds = [each["values"] for each in heard.of("metric")]
+        seconds = [each["seconds_per_step"] for each in seconds if "seconds_per_step" in each]
+        newest = checkpoint.list_checkpoints(run_dir)[0]
+        stored = sum(path.stat().st_size for path in newest.iterdir()) / 1e6
+    return seconds[1:], stored, idle_mb
+
+
+def lever_ratios(settings: Settings) -> Iterator[Measurement]:
+    """Each lever over the same step without it, step by step in turn: time and memory.
+
+    By processor time on one thread, which other programs do not change much.
+    """
+    for stage in STAGES[:1] if settings.quick else STAGES:
+        sizes = stage.first if settings.quick else stages.usual_sizes(stage)
+        root = settings.scratch_dir / stage.label.replace(" ", "-")
+        stages.prepare(stage, sizes, root)
+        yield from _levers_of(stage, sizes, root, repeats=settings.repeats)
+
+
+def _levers_of(stage: Stage, sizes: Sizes, root: Path, *, repeats: int) -> Iterator[Measurement]:
+    trainings = {
+        name: Stepped(
+            stage,
+            sizes,
+            changes,
+            root,
+            name=f"run{number}",
+            begin=optimizers_step_one_by_one if name == "optimizer not fused" else None,
+        )
+        for number, (name, changes) in enumerate({"": {}, **LEVERS}.items())
+    }
+    for name, training in list(trainings.items()):
+        try:
+            training.wait()
+            training.step()
+        except RuntimeError as problem:  # such as what the device cannot do
+            print(f"{stage.label}, {name}: {problem}", file=sys.stderr)
+            del trainings[name]
+    times: dict[str, list[float]] = {name: [] for name in trainings}
+    for _ in range(repeats):
+        for name, training in trainings.items():
+            times[name].append(training.step())
+    memory = {name: training.end() for name, training in trainings.items()}
+    plain, plain_mb = times.pop(""), memory.pop("")
+    yield Measurement(
+        f"{stage.label}, plain",
+        plain,
+        "s/step",
+        note=f"processor time, one thread; {_said(sizes)}",
+        peak_mb=plain_mb,
+    )
+    for name, taken in times.items():
+        ratios = [each / before for each, before in zip(taken, plain, strict=True)]
+        note = f"processor time over the plain step's; memory {memory[name] / plain_mb:.2f} x"
+        yield Measurement(f"{stage.label}, {name}", ratios, "x", note=note, peak_mb=memory[name])
+
+
+def optimizers_step_one_by_one() -> None:
+    """Let Adam take its parameters one after the other, as published code does."""
+    adam = torch.optim.Adam
+
+    class OneByOne(adam):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "fused": False, "foreach": False})
+
+    torch.optim.Adam = OneByOne  # type: ignore[misc]
+
+
+_SAVED = ("cinn 1", "fomm 1")
+_BLOCK = 8
+
+
+def saving(settings: Settings) -> Iterator[Measurement]:
+    """How much longer a block of steps takes with a save before it, for real trainings."""
     for stage in STAGES:
-        size = stage.first._replace(batch=2)
-        plain = apart(step_cost, stage, size, {})
-        plain_s = statistics.median(plain.result[0])
-        for name, changes in LEVERS.items():
-            try:
-                done = apart(step_cost, stage, size, changes)
-            except RuntimeError as problem:  # such as a training that diverges with it
-                print(f"{stage.family} {stage.stage}, {name}: {problem}", file=sys.stderr)
-                continue
-            ratios = [each / plain_s for each in done.result[0]]
-            memory = (done.peak_mb - done.result[2]) / (plain.peak_mb - plain.result[2])
-            note = f"time over the plain step's; memory {memory:.2f} x; below 1 is better"
-            what = f"{stage.family} {stage.stage}, {name}"
-            yield Measurement(what, ratios, "x", note=note, peak_mb=done.peak_mb)
+        if stage.label not in _SAVED[: 1 if settings.quick else 2]:
+            continue
+        sizes = stage.first if settings.quick else stages.usual_sizes(stage)
+        root = settings.scratch_dir / stage.family
+        stages.prepare(stage, sizes, root)
+        done = apart(blocks_of_steps, stage, sizes, root, settings.repeats)
+        plain, saved, stored_mb = done.result
+        step_s = statistics.median(plain) / _BLOCK
+        every = 500
+        between = every * step_s
+        extra = [after - before for before, after in zip(plain, saved, strict=True)]
+        note = (
+            f"{_BLOCK} steps of {step_s:.2f} s behind the save and the save itself, over such steps"
+            f" without; {stored_mb:.0f} MB; save_every {every}; {_said(sizes)}"
+        )
+        shares = [100 * max(0.0, each) / between for each in extra]
+        yield Measurement(
+            f"{stage.label}, stall by a save",
+            shares,
+            "%",
+            at_most=5,
+            note=note,
+            peak_mb=done.peak_mb,
+        )
+    yield from _large_save(settings)
 
 
-def background_save(settings: Settings) -> Iterator[Measurement]:
+def blocks_of_steps(
+    stage: Stage, sizes: Sizes, root: Path, repeats: int
+) -> tuple[list[float], list[float], float]:
+    """Seconds of blocks of steps without a save and of such with one, in turn, and its MB."""
+    plain: list[float] = []
+    saved: list[float] = []
+    training: list[checkpoint.TrainState] = []
+    set_up = levers.prepare
+    checkpoint._WORTH_A_COPY = 0
+
+    def remember(state: checkpoint.TrainState, *others: Any) -> None:
+        training[:] = [state]
+        set_up(state, *others)
+
+    levers.prepare = remember
+    run_dir = root / "runs" / stage.stage
+
+    class Blocks(stages.cinn.Heard):
+        started = 0.0
+
+        def progress(self, task: str, done: float, total: Any = None, unit: str = "") -> None:
+            block, place = divmod(int(done) - 2, _BLOCK)
+            if unit != "steps" or done < 2 or place:
+                return
+            now = time.perf_counter()
+            if block:
+                (saved if block % 2 == 0 else plain).append(now - self.started)
+            checkpoint.background.finish(run_dir)  # what is not measured
+            self.started = time.perf_counter()
+            if block % 2:
+                checkpoint.save_checkpoint(run_dir, training[0], keep=1)
+
+    steps = 2 + _BLOCK * 2 * repeats
+    threads = {"train.threads": len(os.sched_getaffinity(0))}
+    request = stages.request(stage, sizes, threads, root, max_steps=steps)
+    stages.carry_out(request, Blocks())
+    newest = checkpoint.list_checkpoints(run_dir)[0]
+    return plain, saved, sum(path.stat().st_size for path in newest.iterdir()) / 1e6
+
+
+def _large_save(settings: Settings) -> Iterator[Measurement]:
     """How long a save holds the training up, in the background and not."""
     network = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024) for _ in range(16)))
     optimizer = torch.optim.Adam(network.parameters())
@@ -147,95 +227,39 @@ def background_save(settings: Settings) -> Iterator[Measurement]:
                 start = time.perf_counter()
                 checkpoint.save_checkpoint(run_dir, state, keep=1)
                 times.append(time.perf_counter() - start)
-    note = "200 MB of weights and optimizer; how long the save holds the training up"
+    note = "200 MB of weights and optimizer; how long the call holds the training up"
     for way, times in held.items():
         yield Measurement(f"save {way}", [each * 1e3 for each in times], "ms", note=note)
-    between = 500 * 0.1  # seconds: the default save_every at a tenth of a second per step
-    shares = [100 * each / between for each in held["in the background"]]
-    about = "of the time between saves, 500 steps of 0.1 s"
-    yield Measurement("stall by a save", shares, "%", at_most=5, note=about)
 
 
-def step_cost(
-    stage: Stage, size: Size, changes: Mapping[str, Any]
-) -> tuple[list[float], float, float]:
-    """Processor seconds of steps, MB of a checkpoint, and MB of memory before the training."""
-    torch.set_num_threads(1)
-    loop.time = types.SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
-    tiny: Any = {"cinn": cinn, "poke": poke}[stage.family]
-    with tempfile.TemporaryDirectory(prefix="i2v-bench-") as folder:
-        root = Path(folder)
-        tiny.prepare_squares(root / "data", counts=(4, 0, 0), size_px=size.size_px, num_frames=20)
-        config: dict[str, Any] = {
-            "data": {"dataset": "squares"},
-            "train": {"device": "cpu", "threads": 1, "log_every": 1, "save_every": 1000},
-            "log": {"tensorboard": False},
-        }
-        preset = yaml.safe_load((_CONF / stage.family / f"{PRESET}.yaml").read_text())
-        config = preset | config
-        pairs = zip(stage.names, size, strict=True)
-        given = {str(name): value for name, value in pairs if name}
-        for name, value in (given | dict(stage.others) | _PERCEPTUAL | dict(changes)).items():
-            _put(config, name, value)
-        if stage.family == "poke":
-            config.pop("log")
-        if stage.family == "cinn":  # how often the decoder doubles follows from the sizes
-            _put(config, "stage1.decoder_upsample_space", [max(1, size.size_px // 32), 1])
-            _put(config, "stage1.decoder_upsample_time", [max(1, size.num_frames // 8), 1])
-        named = (stage.stage,) if stage.family == "cinn" else ()
-        request = tiny.request(root, *named, config=config, max_steps=_STEPS)
-        heard = tiny.Heard()
-        idle_mb = _resident_mb()
-        _train_of(stage.family)(request, heard)
-        seconds = [each["values"]["seconds_per_step"] for each in heard.of("metric")]
-        newest = checkpoint.list_checkpoints(request.run_dir)[0]
-        stored = sum(path.stat().st_size for path in newest.iterdir()) / 1e6
-    return seconds[1:], stored, idle_mb
+def _grown(stage: Stage) -> list[Sizes]:
+    return [stage.first, *({**stage.first, name: value} for name, value in stage.grown.items())]
 
 
-def _train_of(family: str) -> Any:
-    import importlib
-
-    return importlib.import_module(f"pipelines.{family}.train").train
+def _said(sizes: Sizes) -> str:
+    return ", ".join(_WORDS[name].format(value) for name, value in sizes.items())
 
 
-def _sizes(stage: Stage) -> list[Size]:
-    first = stage.first
-    sizes = [first, first._replace(batch=2 * first.batch), first._replace(size_px=64)]
-    if stage.names.num_frames:
-        sizes.append(first._replace(num_frames=2 * first.num_frames))
-    return sizes
-
-
-def _cost(stage: Stage, found: Mapping[Size, tuple[float, float, float]]) -> dict[str, Any]:
+def _cost(stage: Stage, found: list[tuple[Sizes, float, float, float]]) -> dict[str, Any]:
     """What is known of a stage: time and memory as lines over the pixels of a batch's frames."""
-    pixels = [size.batch * size.num_frames * size.size_px**2 for size in found]
-    seconds = statistics.linear_regression(pixels, [each[0] for each in found.values()])
-    memory = statistics.linear_regression(pixels, [each[1] for each in found.values()])
+    pixels = [
+        sizes["batch"] * sizes.get("num_frames", 1) * sizes.get("size_px", 1) ** 2
+        for sizes, *_ in found
+    ]
+    seconds = statistics.linear_regression(pixels, [each[1] for each in found])
+    memory = statistics.linear_regression(pixels, [each[2] for each in found])
     return {
         "family": stage.family,
         "stage": stage.stage,
-        "preset": PRESET,
-        "settings": {k: v for k, v in zip(Size._fields, stage.names, strict=True) if v},
+        "preset": stage.preset,
+        "settings": dict(stage.names),
         "seconds": _line(seconds.slope, seconds.intercept),
         "memory_mb": _line(memory.slope, memory.intercept),
-        "checkpoint_mb": round(max(each[2] for each in found.values())),
+        "checkpoint_mb": max(1, round(max(each[3] for each in found))),
         "device": f"one core of {hardware()['cpu']}",
     }
 
 
-def _line(slope: float, intercept: float) -> dict[str, float]:
+def _line(slope: float, intercept: float) -> Mapping[str, float]:
     per_million, fixed = max(0.0, slope) * 1e6, max(0.0, intercept)
-    return {"fixed": float(f"{fixed:.4g}"), "per_megapixel": float(f"{per_million:.4g}")}
-
-
-def _put(config: dict[str, Any], name: str, value: Any) -> None:
-    *sections, last = name.split(".")
-    for section in sections:
-        config = config.setdefault(section, {})
-    config[last] = value
-
-
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return {"fixed": float(f"{fixed:.4g}"), "per_million": float(f"{per_million:.4g}")}

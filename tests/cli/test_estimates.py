@@ -7,8 +7,8 @@ from i2v_cli import estimates
 COST = {
     "preset": "demo",
     "settings": {"batch": "part.batch", "size_px": "part.size", "num_frames": "part.frames"},
-    "seconds": {"fixed": 0.5, "per_megapixel": 2.0},
-    "memory_mb": {"fixed": 100.0, "per_megapixel": 50.0},
+    "seconds": {"fixed": 0.5, "per_million": 2.0},
+    "memory_mb": {"fixed": 100.0, "per_million": 50.0},
     "checkpoint_mb": 10,
     "device": "a core",
 }

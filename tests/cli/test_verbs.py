@@ -101,6 +101,17 @@ def test_sample_asks_only_for_what_was_said(trained: Workplace) -> None:
     assert (asked["num"], asked["temperature"], asked["seed"], asked["frames"]) == (3, 0.5, 9, 16)
 
 
+def test_a_shard_of_samples_needs_a_folder_that_all_shards_share(trained: Workplace) -> None:
+    run = ("sample", "cinn", "--run", "cinn-stage2-demo", "--image", "b.png", "--shard", "0/2")
+    done = trained.i2v(*run)
+    assert done.returncode == 2
+    assert "--shard needs --out" in done.stderr
+    shown = trained.i2v(*run, "--out", "there", "--dry-run")
+    assert shown.returncode == 0 and "shard: 0/2" in shown.stdout
+    refused = trained.i2v(*run[:-1], "2/2", "--out", "there")
+    assert refused.returncode == 2 and "must be i/n" in refused.stderr
+
+
 def test_sample_names_an_image_that_is_not_there(trained: Workplace) -> None:
     done = trained.i2v("sample", "cinn", "--run", "cinn-stage2-demo", "--image", "no.png")
     assert done.returncode == 4

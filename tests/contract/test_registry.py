@@ -11,7 +11,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from i2v_cli.registry import DATASETS, ENVS, FAMILIES, METRICS, Family
+from i2v_cli.environment_plan import locked_versions
+from i2v_cli.registry import DATASETS, ENVS, EXTRAS, FAMILIES, METRICS, Family
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_FAMILIES = {name: row for name, row in FAMILIES.items() if row.is_built}
@@ -72,6 +73,18 @@ def test_a_metric_can_be_built_and_has_no_numbers_without_videos(name: str) -> N
     metric = importlib.import_module(METRICS[name].module).build()
     assert callable(metric.add) and callable(metric.results)
     assert all(isinstance(each, str) for each in metric.extractors)
+
+
+@pytest.mark.parametrize("name", list(EXTRAS))
+def test_what_an_extra_shares_with_an_environment_is_of_the_same_version(name: str) -> None:
+    locks = {each: (ROOT / "envs" / f"{each}.lock").read_text("utf-8") for each in (*ENVS, name)}
+    own = locked_versions(locks.pop(name))
+    assert own
+    for lock in locks.values():
+        theirs = locked_versions(lock)
+        assert {each: theirs[each] for each in own.keys() & theirs.keys()} == {
+            each: own[each] for each in own.keys() & theirs.keys()
+        }
 
 
 @pytest.mark.parametrize("name", list(ENVS))

@@ -84,6 +84,18 @@ def test_a_truncated_checkpoint_is_told_apart_from_a_sound_one(
     expect_error(answer, 4, "checkpoint", "weights.safetensors")
 
 
+@pytest.mark.parametrize("asked", [("--frames", "0"), ("--frames", "-3"), ("frames=0",)])
+def test_a_video_without_frames_is_refused_before_anything_starts(
+    desk: Desk, start_images: list[Path], tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    answer = desk.i2v(
+        "sample", "cinn", "--run", desk.run_dir("2"), "--image", start_images[0], *asked,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    expect_error(answer, 2, "frames", f"must be at least 1, not {asked[-1].split('=')[-1]}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_short_source_of_motion_is_refused(
     desk: Desk, start_images: list[Path], tmp_path: Path
 ) -> None:

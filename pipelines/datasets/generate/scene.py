@@ -99,8 +99,9 @@ class Clip:
 
 
 def lags_within(num_frames: int) -> tuple[int, ...]:
-    """The lags of FLOW_LAGS that fit into a clip."""
-    return tuple(lag for lag in FLOW_LAGS if lag < num_frames)
+    """The lags of FLOW_LAGS that fit into a clip; of one under 11 frames also its whole length."""
+    whole = (num_frames - 1,) if 2 < num_frames <= FLOW_LAGS[1] else ()
+    return tuple(lag for lag in FLOW_LAGS if lag < num_frames) + whole
 
 
 def pixel_centres(size_px: int) -> Floats:

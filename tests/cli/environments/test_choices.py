@@ -100,6 +100,22 @@ def test_another_build_of_torch_is_installed_by_version_and_remembered(world: Wo
     assert environments.ensure(TORCH) == usual.python
 
 
+def test_an_extra_is_joined_to_an_environment_and_remembered(world: World) -> None:
+    world.lock("cluster", world.wheel("tiny"), world.wheel("swarm"))
+    usual = environments.create(PLAIN)
+    joined = environments.create(PLAIN, extras=["cluster"])
+    assert joined.env_dir != usual.env_dir
+    assert environments.check(PLAIN).versions == {"tiny": "1.0", "swarm": "1.0"}
+    assert environments.ensure(PLAIN) == joined.python
+    assert environments.create(PLAIN).env_dir == joined.env_dir, "as it was chosen"
+    assert environments.create(PLAIN, extras=[]).env_dir == usual.env_dir
+
+
+def test_an_extra_that_there_is_not_is_refused(world: World) -> None:
+    error = fails(lambda: environments.create(PLAIN, extras=["clusters"]), exit_code=EXIT_USAGE)
+    assert error.details["did you mean"] == "cluster"
+
+
 def test_remove_deletes_this_versions_environment_and_older_ones_on_request(world: World) -> None:
     old = environments.create(PLAIN).env_dir
     world.lock(PLAIN, world.wheel("tiny", "2.0"))

@@ -98,7 +98,9 @@ def _i3d_network(case: Case) -> I3d:
         num_classes=num_classes(state),
         pool_frames=settings.get("final_pool", (pool_frames,))[0],
     )
-    return built(make, i3d_state(state, eps=settings.get("batch_norm_eps")))
+    network = built(make, i3d_state(state, eps=settings.get("batch_norm_eps")))
+    network.pack()
+    return network
 
 
 @torch.no_grad()

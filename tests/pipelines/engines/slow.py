@@ -1,24 +1,31 @@
-"""Items that take a moment, so that a machine can be lost while it has one."""
+"""Extraction on a cluster of which a node will be lost while it has an item."""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from pipelines.datasets.extraction import Task, extract
 from pipelines.datasets.processes import Progress
 
-SECONDS = 1.5
+PATIENCE_S = 240.0
 
 
-def slow_extract(task: Task, progress: Progress) -> None:
-    """Extract a video, after a line in a file that says which one was begun, and on which node."""
+def extract_unless_doomed(task: Task, progress: Progress) -> None:
+    """Extract a video, once the doomed node has one too; that node never ends.
+
+    Beside the data root, doomed.txt has the node's name and begun.txt a line for each video that
+    was begun, with its node's.
+    """
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    log_path = Path(os.environ["I2V_TEST_BEGUN"])
-    with log_path.open("a") as stream:
+    folder = Path(task.request.data_root).parent
+    doomed, begun_path = (folder / "doomed.txt").read_text(), folder / "begun.txt"
+    with begun_path.open("a") as stream:
         stream.write(f"{task.number} {node}\n")
-    time.sleep(SECONDS)
+    end = time.monotonic() + PATIENCE_S
+    while node == doomed or doomed not in begun_path.read_text():
+        time.sleep(0.02)
+        assert time.monotonic() < end, "the node was not lost"
     extract(task, progress)

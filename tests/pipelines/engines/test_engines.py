@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import sys
-import threading
-import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +9,10 @@ import pytest
 from pipelines.datasets import prepare
 from pipelines.datasets.config import ExtractRequest
 from pipelines.datasets.prepare import extract_frames
-from pipelines.engines import spread
 from pipelines.engines.config import Place, first_node, place_in, shard_of
 from pipelines.engines.shards import own_items
 from pipelines.events import UserError, Work
-from tests.pipelines.engines.slow import slow_extract
+from tests.pipelines.engines.sharing import folder_bytes
 
 NUM_VIDEOS = 5
 
@@ -47,12 +43,7 @@ def extracted(root: Path, clips: Path, **options) -> dict[str, bytes]:
         | options
     )
     extract_frames(request, Work())
-    variant = root / "x" / "prepared" / "small"
-    return {
-        path.relative_to(variant).as_posix(): path.read_bytes()
-        for path in variant.rglob("*")
-        if path.is_file() and path.name != ".lock"
-    }
+    return folder_bytes(root / "x" / "prepared" / "small")
 
 
 def test_shards_in_any_order_and_a_last_call_give_the_bytes_of_one_call(tmp_path, clips):
@@ -89,59 +80,6 @@ def test_a_shard_that_cannot_be_is_refused(text):
         shard_of(text)
 
 
-def test_the_array_job_gives_the_bytes_of_the_local_engine(tmp_path, clips, monkeypatch):
-    pytest.importorskip("submitit", reason="the optional package submitit is not installed")
-    # without SLURM on this machine submitit runs the array's members as processes
-    expected = extracted(tmp_path / "local", clips)
-    assert "index.json" in expected
-    assert extracted(tmp_path / "array", clips, engine="slurm", jobs=2) == expected
-
-
-def test_what_an_array_job_raises_is_told(tmp_path):
-    pytest.importorskip("submitit", reason="the optional package submitit is not installed")
-    jobs = spread.run_on_slurm(int, [1], num_shards=1, folder=tmp_path, cluster="local")
-    with pytest.raises(UserError, match="a job of the array failed") as caught:
-        list(jobs)
-    assert "TypeError" in caught.value.details["reason"]
-
-
-def test_a_ray_node_that_is_lost_costs_its_items_only(tmp_path, clips, monkeypatch):
-    ray = pytest.importorskip("ray", reason="the optional package ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    begun_path = tmp_path / "begun.txt"
-    begun_path.touch()
-    monkeypatch.setenv("I2V_TEST_BEGUN", str(begun_path))
-    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    other = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-    cluster.wait_for_nodes()
-    ray.init(address=cluster.address, log_to_driver=False)
-
-    def kill_one() -> None:
-        end = time.monotonic() + 60
-        while other.node_id not in begun_path.read_text() and time.monotonic() < end:
-            time.sleep(0.02)
-        cluster.remove_node(other, allow_graceful=False)
-
-    killer = threading.Thread(target=kill_one)
-    try:
-        expected = extracted(tmp_path / "local", clips)
-        monkeypatch.setattr(prepare, "extract", slow_extract)
-        killer.start()
-        found = extracted(tmp_path / "ray", clips, engine="ray")
-        killer.join()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert found == expected and "index.json" in expected
-    begun = [line.split() for line in begun_path.read_text().splitlines()]
-    assert {node for _, node in begun} == {other.node_id, *(node for _, node in begun[-1:])}
-    counts = Counter(number for number, _ in begun)
-    assert len(counts) == NUM_VIDEOS
-    assert sorted(counts.values())[-2:] == [1, 2], "one item was redone, the lost node's"
-
-
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
 def test_an_engine_whose_package_is_missing_says_what_to_install(
     tmp_path, clips, monkeypatch, engine, package
@@ -149,7 +87,7 @@ def test_an_engine_whose_package_is_missing_says_what_to_install(
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     with pytest.raises(UserError, match=f"--engine {engine}") as caught:
         extracted(tmp_path, clips, engine=engine)
-    assert f"pip install {package}" in caught.value.details["to fix"]
+    assert "--with cluster" in caught.value.details["run first"]
 
 
 TORCHRUN = {

@@ -201,6 +201,17 @@ def test_numbers_of_a_single_folder_of_videos_are_shown_too(run):
     assert "0.8765" in page.text
 
 
+def test_what_was_measured_alike_stands_in_one_table_too(run):
+    labels = ("crossfade", "model")
+    found = [evaluation() | {"label": label} for label in labels] + [evaluation(metric="ssim")]
+    (run / "metrics.json").write_text(json.dumps({"evaluations": found}))
+    before = write_report(run)
+    (run / "metrics.json").write_text(json.dumps({"evaluations": found[1:]}))
+    after = write_report(run)
+    assert len(before.all("table")) - len(after.all("table")) == 2, "one of each, and one of both"
+    assert "all of them" in before.text and "all of them" not in after.text
+
+
 def test_settings_of_all_runs_are_in_the_page(run):
     page = write_report(run)
     assert "dataset: synthetic" in page.text

@@ -8,7 +8,7 @@ from pipelines.events import UserError, Work
 from pipelines.nn.spectral_norm import SpectralConv2d
 from pipelines.schema import TrainConfig
 from pipelines.training.checkpoint import TrainState
-from pipelines.training.levers import checkpoint_blocks, parts_of
+from pipelines.training.levers import can_compile, checkpoint_blocks, parts_of
 from pipelines.training.loop import train_to_next_save
 from tests.pipelines.training.toy import CPU, toy_batches
 
@@ -88,6 +88,15 @@ def test_a_lever_for_memory_or_speed_changes_no_numbers(settings):
         assert torch.allclose(tensor, other[name], atol=1e-6), name
     for one, two in zip(plain_log, other_log, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+
+
+def test_without_a_compiler_a_training_goes_on_uncompiled_and_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    warnings = []
+    assert not can_compile(warnings.append)
+    assert "no-such-compiler" in warnings[0] and "apt-get install g++" in warnings[0]
+    (plain, _), (other, _) = trained(), trained(compile=True)
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
 def test_half_precision_learns_nearly_the_same():
