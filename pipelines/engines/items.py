@@ -7,7 +7,7 @@ takes from there what it finds and makes the rest. So the result does not depend
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,11 +49,13 @@ class SpreadRequest(Protocol):
         """Where the finished job writes."""
         ...
 
-    def model_dump(self, **options: Any) -> dict[str, Any]:
+    @property
+    def model_dump(self) -> Callable[..., dict[str, Any]]:
         """Of pydantic."""
         ...
 
-    def model_copy(self, *, update: Mapping[str, Any]) -> Any:
+    @property
+    def model_copy(self) -> Callable[..., Any]:
         """Of pydantic."""
         ...
 

@@ -248,6 +248,7 @@ export class Poke {
     stage.style.setProperty("--columns", 1);
     stage.replaceChildren(wall);
     this.desk.hint("One place, eight directions: choose one to go on with it.");
+    this.desk.save.offer(null);
     let answer = null;
     player.load({
       length: this.frames, fps: run.fps,

@@ -24,14 +24,16 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": MEMORY}
-    made = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    made.add_node(**node)
-    made.wait_for_nodes()
-    try:
-        with mock.patch.dict(os.environ, {"RAY_ADDRESS": made.address}):
+    # its processes would wait for all others of a busy machine
+    with mock.patch.dict(os.environ, {"RAY_worker_niceness": "0"}):
+        made = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        try:
+            made.add_node(**node)
+            made.wait_for_nodes()
+            os.environ["RAY_ADDRESS"] = made.address
             yield made
-    finally:
-        made.shutdown()
+        finally:
+            made.shutdown()
 
 
 @pytest.fixture(scope="module")

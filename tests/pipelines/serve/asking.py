@@ -71,7 +71,7 @@ class Served:
         if isinstance(body, dict):
             body, sent["content-type"] = json.dumps(body).encode(), "application/json"
         sent |= headers or {}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             if body is not None and "content-length" not in sent:

@@ -16,11 +16,12 @@ STEPS = 2
 
 def losses(home: Path, name: str, *, compiled: bool) -> list[dict[str, float]]:
     """Of stage 2, trained for some steps."""
-    request = tiny.request(home, "2", max_steps=STEPS, run_dir=home / name)
-    settings = request.config.train.model_copy(update={"compile": compiled, "log_every": 1})
-    config = request.config.model_copy(update={"train": settings})
+    config = tiny.changed(
+        train={"compile": compiled, "log_every": 1},
+        stage2={"flow": {"num_flows": 1, "hidden_width": 8, "hidden_depth": 0}},
+    )
     heard = tiny.Heard()
-    train(request.model_copy(update={"config": config}), heard)
+    train(tiny.request(home, "2", max_steps=STEPS, run_dir=home / name, config=config), heard)
     assert not heard.of("warning")
     values = [each["values"] for each in heard.of("metric")]
     return [each for each in values if "seconds_per_step" in each]
