@@ -257,7 +257,11 @@ def test_sampling_an_imported_folder_gives_the_parity_cases_video(tmp_path, monk
     settings = {
         "stage1": {
             # of the encoder, which sampling does not need, the published numbers
-            "Encoder": {"channels": [64, 128, 256, 512, 512], "stride_s": [1, 2, 2, 2]},
+            "Encoder": {
+                "channels": [64, 128, 256, 512, 512],
+                "stride_s": [1, 2, 2, 2],
+                "stride_t": [1, 2, 2, 2],
+            },
             "Decoder": case.config["Decoder"],
             "Data": {"img_size": 64, "dataset": "bair"},
         },
