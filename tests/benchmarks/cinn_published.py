@@ -32,6 +32,18 @@ def perceptual(device: torch.device) -> nn.Module:
     return Lpips().eval().requires_grad_(False).to(device)
 
 
+class _Distance(nn.Module):
+    """A perceptual network with a distance per pair, N 1 1 1, as the published losses expect it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        distance: Tensor = self.network(first, second)
+        return distance.reshape(-1, 1, 1, 1)
+
+
 class Published:
     """A checkout; it is on the import path of this process from now on."""
 
@@ -41,7 +53,7 @@ class Published:
         quality = types.ModuleType("pytorch_lightning.metrics.functional")
         quality.psnr, quality.ssim = image_quality.psnr, image_quality.ssim  # type: ignore[attr-defined]
         distance = types.ModuleType("stage2_cINN.AE.modules.LPIPS")
-        distance.LPIPS = lambda: perceptual(device)  # type: ignore[attr-defined]
+        distance.LPIPS = lambda: _Distance(perceptual(device))  # type: ignore[attr-defined]
         logger = types.ModuleType("wandb")
         logger.log = lambda *_, **__: None  # type: ignore[attr-defined]
         downloads = types.ModuleType("stage2_cINN.AE.modules.ckpt_util")
