@@ -51,12 +51,10 @@ from pipelines.behavior.validation import (
 from pipelines.events import Work
 from pipelines.nn.whole_batch import normal_rows
 from pipelines.training.checkpoint import TrainState
-from pipelines.training.course import Course, StageRequest
-from pipelines.training.device import prepare_device
+from pipelines.training.course import Course, score_of, train_in_run
 from pipelines.training.generators import seeded_initialisation, torch_generator
 from pipelines.training.kl_control import KlControl
 from pipelines.training.optim import build_adam, set_learning_rate
-from pipelines.training.run_folder import open_run
 
 
 def train(request: TrainRequest, work: Work) -> dict[str, Any]:
@@ -64,19 +62,14 @@ def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     request = with_earlier_settings(request)
     is_baseline = request.config.stage1.kind == "mt-vae"
     stages = {"1": _train_mtvae if is_baseline else _train_stage1, "2": _train_flow}
-    settings = request.config.train
-    device = prepare_device(settings.device, threads=settings.threads)
-    with open_run(
-        request.run_dir,
+    return train_in_run(
+        request,
+        work,
+        stages[request.stage],
         family=FAMILY,
-        stage=request.stage,
-        request=request.model_dump(mode="json"),
-        fixed=FIXED_SETTINGS[request.stage],
+        fixed=FIXED_SETTINGS,
         free=FREE_SETTINGS,
-    ) as changes:
-        for change in changes:
-            work.log(f"changed since the last time: {change}")
-        return stages[request.stage](request, device, work)
+    )
 
 
 def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -120,7 +113,7 @@ def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> di
             state.scalars = control.scalars
         return log
 
-    score = "val_reconstruction" if config.score == "reconstruction" else None
+    score = score_of("val_reconstruction") if config.score == "reconstruction" else None
     if course.run(_batches(data), step, lambda: validate_stage1(networks, held_out), score=score):
         preview.write_preview(request.run_dir, data, device, work)
     return course.result()
@@ -161,7 +154,7 @@ def _train_mtvae(request: TrainRequest, device: torch.device, work: Work) -> dic
     def validate() -> dict[str, float]:
         return validate_mtvae(model, held_out, settings)
 
-    score = "val_reconstruction" if config.score == "reconstruction" else None
+    score = score_of("val_reconstruction") if config.score == "reconstruction" else None
     if course.run(_batches(data), step, validate, score=score):
         preview.write_preview(request.run_dir, data, device, work)
     return course.result()
@@ -195,7 +188,7 @@ def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict
     def validate() -> dict[str, float]:
         return validate_flow(flow, net.encoder, held_out)
 
-    score = "val_nll" if config.score == "nll" else None
+    score = score_of("val_nll") if config.score == "nll" else None
     if course.run(_batches(data), step, validate, score=score):
         preview.write_preview(request.run_dir, data, device, work)
     return course.result()
@@ -216,17 +209,8 @@ def _course(
     device: torch.device,
     work: Work,
 ) -> Course:
-    stage = StageRequest(
-        FAMILY,
-        request.stage,
-        request.run_dir,
-        request.init_run,
-        request.max_steps,
-        request.config.train,
-        request.config.log,
-    )
     about = {"actions": data.action_names, "fps": data.fps, "lag": data.rule.lag}
-    return Course(stage, data.sampler, state, batch_size, epochs, device, work, about)
+    return Course(FAMILY, request, data.sampler, state, batch_size, epochs, device, work, about)
 
 
 def _batches(data: PoseData) -> Any:

@@ -1,13 +1,12 @@
 """Training of the three stages (spec: cinn, 3): what each stage is made of, and its step.
 
-The arithmetic of a step is in steps.py, the loop in pipelines.training.loop.
+The arithmetic of a step is in steps.py, the way from the first step to the last in
+pipelines.training.course.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -50,11 +49,9 @@ from pipelines.clips.training_data import TrainingData, open_training_data
 from pipelines.events import Work
 from pipelines.features.perceptual import build_perceptual
 from pipelines.nn.whole_batch import mean_over_parts, normal_rows
-from pipelines.training.beginning import begin_or_resume, num_parameters, training_result
-from pipelines.training.checkpoint import TrainState, save_checkpoint
-from pipelines.training.device import prepare_device
+from pipelines.training.checkpoint import TrainState
+from pipelines.training.course import Course, train_in_run
 from pipelines.training.generators import seeded_initialisation, torch_generator
-from pipelines.training.loop import train_to_next_save
 from pipelines.training.optim import (
     Plateau,
     build_adam,
@@ -62,8 +59,6 @@ from pipelines.training.optim import (
     set_learning_rate,
     stepped_rate,
 )
-from pipelines.training.run_folder import open_run
-from pipelines.training.tracking import Tracker
 
 _SMALLEST_RATE = 1e-8
 
@@ -75,18 +70,14 @@ def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     """Train a stage into request.run_dir, or go on with what is there."""
     stages = {"1": _train_stage1, "ae": _train_autoencoder, "2": _train_flow}
     request = with_earlier_settings(request)
-    device = prepare_device(request.config.train.device, threads=request.config.train.threads)
-    with open_run(
-        request.run_dir,
+    return train_in_run(
+        request,
+        work,
+        stages[request.stage],
         family=FAMILY,
-        stage=request.stage,
-        request=request.model_dump(mode="json"),
-        fixed=FIXED_SETTINGS[request.stage],
+        fixed=FIXED_SETTINGS,
         free=FREE_SETTINGS,
-    ) as changes:
-        for change in changes:
-            work.log(f"changed since the last time: {change}")
-        return stages[request.stage](request, device, work)
+    )
 
 
 def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -135,7 +126,7 @@ def _train_stage1(request: TrainRequest, device: torch.device, work: Work) -> di
     scores.require_metric(config.score, device)
     if training.run(step, validate, score if config.score != scores.NONE else None):
         preview.write_reconstructions(request.run_dir, networks, held_out, work)
-    return training.result()
+    return training.course.result()
 
 
 def _train_autoencoder(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -182,7 +173,7 @@ def _train_autoencoder(request: TrainRequest, device: torch.device, work: Work) 
 
     if training.run(step, validate):
         preview.write_images(request.run_dir, networks, held_out, work)
-    return training.result()
+    return training.course.result()
 
 
 def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -232,12 +223,12 @@ def _train_flow(request: TrainRequest, device: torch.device, work: Work) -> dict
     if training.run(step, validate, score if config.score != scores.NONE else None):
         model = sample.load(request.run_dir, device, warn=work.warning).model
         preview.write_samples(request.run_dir, model, held_out, work)
-    return training.result()
+    return training.course.result()
 
 
 @dataclass
 class _Training:
-    """A stage being trained: where it stands, and the way to its end."""
+    """A stage being trained: its data as its steps see them, and its course."""
 
     request: TrainRequest
     data: TrainingData
@@ -248,24 +239,27 @@ class _Training:
     work: Work
 
     def __post_init__(self) -> None:
-        self._tracker = Tracker(self.request.run_dir, self.request.config.log)
-        self._start()
-
-    @property
-    def total_steps(self) -> int:
-        """Steps in all: the epochs' clips in batches, the last one filled up."""
-        steps = math.ceil(self.epochs * self.data.sampler.clips_per_epoch / self.batch_size)
-        return min(steps, self.request.max_steps or steps)
+        self.course = Course(
+            FAMILY,
+            self.request,
+            self.data.sampler,
+            self.state,
+            self.batch_size,
+            self.epochs,
+            self.device,
+            self.work,
+        )
+        self.course.start()
 
     @property
     def epoch(self) -> int:
         """The epoch that the step at hand begins in, from 0."""
-        return self.data.sampler.epoch_at(self.state.step * self.batch_size)
+        return self.course.epoch
 
     @property
     def ends_epoch(self) -> bool:
         """Whether the step at hand takes the last clip of its epoch."""
-        return self.data.sampler.epoch_at((self.state.step + 1) * self.batch_size) > self.epoch
+        return self.course.epoch_of(self.state.step + 1) > self.epoch
 
     @property
     def is_logged_step(self) -> bool:
@@ -309,65 +303,20 @@ class _Training:
 
         score: what decides which checkpoint is best (checkpoint.by_score).
         """
-        state, settings, work = self.state, self.request.config.train, self.work
-        if state.step >= self.total_steps:
-            work.log(f"already trained for {state.step} steps: nothing to do")
-            return False
-        batches = self._batches()
-        with work.stops_at_boundaries(), closing(batches):
-            while state.step < self.total_steps and not work.stopping:
-                train_to_next_save(
-                    state,
-                    batches,
-                    step,
-                    settings=settings,
-                    total_steps=self.total_steps,
-                    device=self.device,
-                    work=work,
-                )
-                found = {} if work.stopping else validate()
-                if found:
-                    work.metric(state.step, found)
-                about = {"epoch": self.epoch, "validation": found}
-                if score is not None and not work.stopping and (scored := score()):
-                    about["score"] = scored
-                    work.metric(state.step, {f"val_{scored['metric']}": scored["value"]})
-                folder = save_checkpoint(
-                    self.request.run_dir, state, keep=settings.keep, about=about
-                )
-                work.artifact(folder, "checkpoint")
-                self._tracker.draw()
-        return True
 
-    def _batches(self) -> Generator[Any]:
-        place = {"batch_size": self.batch_size, "first_batch": self.state.step}
+        def recorded(_: Mapping[str, float]) -> Mapping[str, Any]:
+            assert score is not None
+            if scored := score():
+                self.work.metric(self.state.step, {f"val_{scored['metric']}": scored["value"]})
+            return scored
+
+        return self.course.run(self._batches, step, validate, score=recorded if score else None)
+
+    def _batches(self, batch_size: int, first_batch: int) -> Generator[Any]:
+        place = {"batch_size": batch_size, "first_batch": first_batch}
         if self.control is not None:
             return clips_with_endpoints(self.data, self.control, **place)
         return training_batches(self.data.videos, self.data.sampler, **place)
-
-    def result(self) -> dict[str, Any]:
-        """What the job reports, at its very end."""
-        self._tracker.close()
-        request = self.request
-        return training_result(request.run_dir, self.state, family=FAMILY, stage=request.stage)
-
-    def _start(self) -> None:
-        """Go on where it stopped, or begin."""
-        request, state, work = self.request, self.state, self.work
-        begin_or_resume(
-            request.run_dir,
-            state,
-            work,
-            family=FAMILY,
-            stage=request.stage,
-            init_run=request.init_run,
-        )
-        work.log(
-            f"stage {request.stage} on {self.device}: "
-            f"{num_parameters(state) / 1e6:,.1f} M parameters, "
-            f"{self.data.sampler.clips_per_epoch} clips per epoch, {self.total_steps} steps of "
-            f"{self.batch_size}"
-        )
 
 
 def _open_data(

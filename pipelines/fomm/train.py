@@ -28,28 +28,17 @@ from pipelines.fomm.sample import FAMILY
 from pipelines.fomm.steps import Log, Optimizers, fomm_step
 from pipelines.fomm.validation import HeldOut, validate
 from pipelines.training.checkpoint import TrainState, list_checkpoints, load_weights
-from pipelines.training.course import Course, StageRequest
-from pipelines.training.device import prepare_device
+from pipelines.training.course import Course, train_in_run
 from pipelines.training.generators import seeded_initialisation, torch_generator
 from pipelines.training.optim import build_adam, set_learning_rate
-from pipelines.training.run_folder import load_run, open_run, require_checkpoint
+from pipelines.training.run_folder import load_run, require_checkpoint
 
 
 def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     """Train a model into request.run_dir, or go on with what is there."""
-    settings = request.config.train
-    device = prepare_device(settings.device, threads=settings.threads)
-    with open_run(
-        request.run_dir,
-        family=FAMILY,
-        stage=request.stage,
-        request=request.model_dump(mode="json"),
-        fixed=FIXED_SETTINGS[request.stage],
-        free=FREE_SETTINGS,
-    ) as changes:
-        for change in changes:
-            work.log(f"changed since the last time: {change}")
-        return _train(request, device, work)
+    return train_in_run(
+        request, work, _train, family=FAMILY, fixed=FIXED_SETTINGS, free=FREE_SETTINGS
+    )
 
 
 def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -64,7 +53,9 @@ def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str,
     )
     state = TrainState(dict(vars(networks)), dict(vars(optimizers)), _generators(config.train.seed))
     course = Course(
-        _stage_request(request),
+        FAMILY,
+        # its discriminator need not fit, which the shared start would ask for
+        request.model_copy(update={"init_run": None}),
         data.sampler,
         state,
         config.batch_size,
@@ -162,14 +153,6 @@ def rate_scale(config: FamilyConfig, epoch: int) -> float:
     """What all learning rates are multiplied by in an epoch: they fall at each milestone."""
     passed = sum(epoch >= milestone for milestone in config.milestones)
     return float(config.milestone_factor**passed)
-
-
-def _stage_request(request: TrainRequest) -> StageRequest:
-    """Without init_run: its discriminator need not fit, which the shared start would ask for."""
-    config = request.config
-    return StageRequest(
-        FAMILY, request.stage, request.run_dir, None, request.max_steps, config.train, config.log
-    )
 
 
 def _feature_network(request: TrainRequest, device: torch.device) -> nn.Module | None:

@@ -29,28 +29,16 @@ from pipelines.inbetween.steps import (
 from pipelines.inbetween.validation import validate
 from pipelines.nn.whole_batch import mean_over_parts, normal_rows, uniform_rows
 from pipelines.training.checkpoint import TrainState
-from pipelines.training.course import Course, StageRequest
-from pipelines.training.device import prepare_device
+from pipelines.training.course import Course, train_in_run
 from pipelines.training.generators import seeded_initialisation, torch_generator
 from pipelines.training.optim import set_learning_rate
-from pipelines.training.run_folder import open_run
 
 
 def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     """Train a model into request.run_dir, or go on with what is there."""
-    settings = request.config.train
-    device = prepare_device(settings.device, threads=settings.threads)
-    with open_run(
-        request.run_dir,
-        family=FAMILY,
-        stage=request.stage,
-        request=request.model_dump(mode="json"),
-        fixed=FIXED_SETTINGS[request.stage],
-        free=FREE_SETTINGS,
-    ) as changes:
-        for change in changes:
-            work.log(f"changed since the last time: {change}")
-        return _train(request, device, work)
+    return train_in_run(
+        request, work, _train, family=FAMILY, fixed=FIXED_SETTINGS, free=FREE_SETTINGS
+    )
 
 
 def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -67,15 +55,8 @@ def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str,
         _turn_scalars(Turn()),
     )
     course = Course(
-        StageRequest(
-            FAMILY,
-            request.stage,
-            request.run_dir,
-            request.init_run,
-            request.max_steps,
-            config.train,
-            config.log,
-        ),
+        FAMILY,
+        request,
         data.sampler,
         state,
         config.batch_size,

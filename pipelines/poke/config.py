@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.engines.config import Engine, Parts, Shard
-from pipelines.schema import AbsolutePath, Config, DataConfig, OptimizerConfig, TrainConfig
+from pipelines.schema import (
+    AbsolutePath,
+    Config,
+    DataConfig,
+    LogConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 
 Stage = Literal["1"]
 Experiment = Literal["fixed-length", "sequence"]
@@ -166,6 +173,7 @@ class FamilyConfig(Config):
     experiment: Experiment = "fixed-length"
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig(save_every=1000, keep=10)
+    log: LogConfig = LogConfig()
     clips: ClipsConfig = ClipsConfig()
     poke: PokeConfig = PokeConfig()
     model: ModelConfig = ModelConfig()

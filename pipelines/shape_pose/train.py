@@ -32,29 +32,17 @@ from pipelines.shape_pose.steps import (
 )
 from pipelines.shape_pose.validation import HeldOut, validate
 from pipelines.training.checkpoint import TrainState
-from pipelines.training.course import Course, StageRequest
-from pipelines.training.device import prepare_device
+from pipelines.training.course import Course, score_of, train_in_run
 from pipelines.training.generators import seeded_initialisation, torch_generator
 from pipelines.training.kl_control import KlControl
 from pipelines.training.optim import build_adam, set_learning_rate
-from pipelines.training.run_folder import open_run
 
 
 def train(request: TrainRequest, work: Work) -> dict[str, Any]:
     """Train a renderer into request.run_dir, or go on with what is there."""
-    settings = request.config.train
-    device = prepare_device(settings.device, threads=settings.threads)
-    with open_run(
-        request.run_dir,
-        family=FAMILY,
-        stage=request.stage,
-        request=request.model_dump(mode="json"),
-        fixed=FIXED_SETTINGS[request.stage],
-        free=FREE_SETTINGS,
-    ) as changes:
-        for change in changes:
-            work.log(f"changed since the last time: {change}")
-        return _train(request, device, work)
+    return train_in_run(
+        request, work, _train, family=FAMILY, fixed=FIXED_SETTINGS, free=FREE_SETTINGS
+    )
 
 
 def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str, Any]:
@@ -92,7 +80,7 @@ def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str,
     def batches(batch_size: int, first_batch: int) -> Generator[Arrays]:
         return people.batches(batch_size, first_batch)
 
-    score = "val_dissimilarity" if config.score == "ssim" else None
+    score = score_of("val_dissimilarity") if config.score == "ssim" else None
     if course.run(batches, step, lambda: validate(networks.net, held_out), score=score):
         preview.write_preview(request.run_dir, networks.net, held_out, work)
     return course.result()
@@ -151,15 +139,14 @@ def _course(
     request: TrainRequest, people: People, state: TrainState, device: torch.device, work: Work
 ) -> Course:
     config = request.config
-    stage = StageRequest(
-        FAMILY,
-        request.stage,
-        request.run_dir,
-        request.init_run,
-        request.max_steps,
-        config.train,
-        config.log,
-    )
     return Course(
-        stage, people.sampler, state, config.batch_size, 1, device, work, num_steps=config.steps
+        FAMILY,
+        request,
+        people.sampler,
+        state,
+        config.batch_size,
+        1,
+        device,
+        work,
+        num_steps=config.steps,
     )

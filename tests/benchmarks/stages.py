@@ -34,6 +34,7 @@ Sizes = Mapping[str, int]
 class Stage(NamedTuple):
     """A stage and what is measured of it.
 
+    length: the setting that says how long it trains, in epochs or steps.
     names: size -> its setting.  first: the smallest sizes; grown: of each, in turn, a larger one.
     others: settings that are the same at every size.
     """
@@ -41,6 +42,7 @@ class Stage(NamedTuple):
     family: str
     stage: str
     preset: str
+    length: str
     names: Mapping[str, str]
     first: Sizes
     grown: Sizes
@@ -58,6 +60,7 @@ STAGES = (
         "cinn",
         "1",
         "demo",
+        "stage1.epochs",
         {
             "batch": "stage1.batch_size",
             "size_px": "stage1.size_px",
@@ -72,6 +75,7 @@ STAGES = (
         "cinn",
         "ae",
         "demo",
+        "ae.epochs",
         {"batch": "ae.batch_size", "size_px": "stage1.size_px"},
         {"batch": 2, "size_px": 32},
         {"batch": 4, "size_px": 64},
@@ -81,6 +85,7 @@ STAGES = (
         "cinn",
         "2",
         "demo",
+        "stage2.epochs",
         {
             "batch": "stage2.batch_size",
             "size_px": "stage1.size_px",
@@ -94,6 +99,7 @@ STAGES = (
         "poke",
         "1",
         "demo",
+        "epochs",
         {"batch": "batch_size", "size_px": "model.size_px", "num_frames": "clips.num_frames"},
         {"batch": 2, "size_px": 32, "num_frames": 4},
         {"batch": 4, "size_px": 64, "num_frames": 8},
@@ -110,6 +116,7 @@ STAGES = (
         "behavior",
         "1",
         "walker",
+        "stage1.epochs",
         {"batch": "stage1.batch_size", "num_frames": "poses.num_frames"},
         {"batch": 8, "num_frames": 9},
         {"batch": 32, "num_frames": 18},
@@ -118,6 +125,7 @@ STAGES = (
         "behavior",
         "2",
         "walker",
+        "stage2.epochs",
         {"batch": "stage2.batch_size", "num_frames": "poses.num_frames"},
         {"batch": 8, "num_frames": 9},
         {"batch": 32, "num_frames": 18},
@@ -126,6 +134,7 @@ STAGES = (
         "shape-pose",
         "1",
         "walker",
+        "steps",
         {"batch": "batch_size", "size_px": "network.size_px"},
         {"batch": 2, "size_px": 32},
         {"batch": 4, "size_px": 64},
@@ -134,6 +143,7 @@ STAGES = (
         "fomm",
         "1",
         "demo",
+        "epochs",
         {"batch": "batch_size", "size_px": "model.size_px"},
         {"batch": 2, "size_px": 32},
         {"batch": 4, "size_px": 64},
@@ -142,6 +152,7 @@ STAGES = (
         "motion",
         "1",
         "demo",
+        "steps",
         {"batch": "batch_size", "num_frames": "num_frames"},
         {"batch": 8, "num_frames": 8},
         {"batch": 32, "num_frames": 16},
@@ -150,6 +161,7 @@ STAGES = (
         "inbetween",
         "1",
         "demo",
+        "steps",
         {"batch": "batch_size", "size_px": "size_px"},
         {"batch": 2, "size_px": 32},
         {"batch": 4, "size_px": 64},
@@ -179,7 +191,7 @@ def prepare(stage: Stage, sizes: Sizes, root: Path) -> None:
             request(stage._replace(stage=earlier), sizes, {}, root, max_steps=1), cinn.Heard()
         )
     for field, family in row.built_on.items():
-        other = Stage(family, "1", "demo", {}, {}, {}, {"model.size_px": size_px})
+        other = Stage(family, "1", "demo", "epochs", {}, {}, {}, {"model.size_px": size_px})
         asked = request(other, {}, {}, root, max_steps=1)
         carry_out(asked.model_copy(update={"run_dir": root / field}), cinn.Heard())
 
@@ -311,7 +323,8 @@ def request(
     runs = root / "runs"
     earlier = {f"{_label(each)}_run": runs / each for each in row.needs.get(stage.stage, ())}
     fields = {
-        "config": _validated(stage, sizes, changes),
+        # so long that max_steps ends it
+        "config": _validated(stage, sizes, {stage.length: 10_000, **changes}),
         "stage": stage.stage,
         "data_root": root / "data",
         "run_dir": runs / stage.stage,

@@ -135,16 +135,14 @@ def optimizers_step_one_by_one() -> None:
     torch.optim.Adam = OneByOne  # type: ignore[misc]
 
 
-_SAVED = {"cinn 1": "stage1.epochs", "fomm 1": "epochs"}
-"""Stages whose steps are timed with saves, and the name of how many epochs they train."""
-
+_SAVED = ("cinn 1", "fomm 1")
 _BLOCK = 8
 
 
 def saving(settings: Settings) -> Iterator[Measurement]:
     """How much longer a block of steps takes with a save before it, for real trainings."""
     for stage in STAGES:
-        if stage.label not in list(_SAVED)[: 1 if settings.quick else None]:
+        if stage.label not in _SAVED[: 1 if settings.quick else None]:
             continue
         sizes = stage.first if settings.quick else stages.usual_sizes(stage)
         root = settings.scratch_dir / stage.family
@@ -204,11 +202,8 @@ def blocks_of_steps(
                 checkpoint.save_checkpoint(run_dir, training[0], keep=1)
 
     steps = 2 + _BLOCK * 2 * repeats
-    changes = {
-        "train.threads": len(os.sched_getaffinity(0)),
-        _SAVED[stage.label]: steps,  # as many epochs, each of one step at least
-    }
-    request = stages.request(stage, sizes, changes, root, max_steps=steps)
+    threads = {"train.threads": len(os.sched_getaffinity(0))}
+    request = stages.request(stage, sizes, threads, root, max_steps=steps)
     stages.carry_out(request, Blocks())
     newest = checkpoint.list_checkpoints(run_dir)[0]
     return plain, saved, sum(path.stat().st_size for path in newest.iterdir()) / 1e6
