@@ -80,7 +80,9 @@ def lever_ratios(settings: Settings) -> Iterator[Measurement]:
     By processor time on one thread, which other programs do not change much.
     """
     for stage in STAGES[:1] if settings.quick else STAGES:
-        sizes = stage.first if settings.quick else stages.usual_sizes(stage)
+        sizes = dict(stage.first if settings.quick else stages.usual_sizes(stage))
+        # a part of one clip would say little: torch convolves single small clips on a slow path
+        sizes["batch"] = max(4, sizes["batch"])
         root = settings.scratch_dir / stage.label.replace(" ", "-")
         stages.prepare(stage, sizes, root)
         yield from _levers_of(stage, sizes, root, repeats=settings.repeats)
