@@ -34,7 +34,8 @@ class Family:
     """A model family: a package `pipelines.<name>` with config, networks, train, sample.
 
     config holds FamilyConfig, and FIXED_SETTINGS and FREE_SETTINGS, which say what a continued
-    training may change; stages are the names that --stage takes, in the order of training.
+    training may change; stages are the names that --stage takes, in the order of training, of which
+    a model may have fewer: FamilyConfig then has a property `stages`.
     needs: stage -> the earlier stages it is built on; its request has a field <stage>_run for each.
     built_on: field of its train request -> the family of the run that it names.
     sample_inputs: what `i2v sample` is given beside the run, as one types it.

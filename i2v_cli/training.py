@@ -66,8 +66,8 @@ class Training:
 def decide(choices: Choices) -> Training:
     """Resolve names and settings, and look at what is in the run folder already."""
     family = names.choose("family", choices.family, FAMILIES)
-    stage = _choose_stage(choices, family)
     config = _config(choices, family, stored=None)
+    stage = _choose_stage(choices, stages_of(family, config))
     tag = _tag(choices, config)
     run_dir = locations.runs_root() / _run_name(choices, stage, tag)
     existing = None if choices.is_overwrite else run_folders.read(run_dir)
@@ -87,8 +87,14 @@ def decide(choices: Choices) -> Training:
         existing=existing,
         is_replacing=choices.is_overwrite and run_folders.is_run(run_dir),
         is_finished=existing is not None and existing.status == "done" and is_same and not changes,
-        next_command=_next_command(choices, family, stage, run_dir.name, tag),
+        next_command=_next_command(choices, family, config, stage, run_dir.name, tag),
     )
+
+
+def stages_of(family: Family, config: BaseModel) -> tuple[str, ...]:
+    """The stages, in order, that a model of these settings has: all of its family's, or fewer."""
+    found: tuple[str, ...] = getattr(config, "stages", family.stages)
+    return found
 
 
 def _plan(
@@ -137,15 +143,16 @@ def _plan(
     )
 
 
-def _choose_stage(choices: Choices, family: Family) -> str:
-    if choices.stage is None and len(family.stages) == 1:
-        return family.stages[0]
-    stages = bullet_list(family.stages)
+def _choose_stage(choices: Choices, stages: Sequence[str]) -> str:
+    if choices.stage is None and len(stages) == 1:
+        return stages[0]
     if choices.stage is None:
-        raise UserError("missing option --stage", {"there are": stages}, EXIT_USAGE)
-    if choices.stage not in family.stages:
+        raise UserError("missing option --stage", {"there are": bullet_list(stages)}, EXIT_USAGE)
+    if choices.stage not in stages:
+        is_another_models = choices.stage in FAMILIES[choices.family].stages
         message = f"{choices.family} has no stage '{choices.stage}'"
-        raise names.unknown(message, choices.stage, family.stages)
+        message += " with these settings" if is_another_models else ""
+        raise names.unknown(message, choices.stage, stages)
     return choices.stage
 
 
@@ -368,14 +375,17 @@ def _option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _next_command(choices: Choices, family: Family, stage: str, name: str, tag: str) -> str:
-    position = family.stages.index(stage)
-    if position + 1 == len(family.stages):
+def _next_command(
+    choices: Choices, family: Family, config: BaseModel, stage: str, name: str, tag: str
+) -> str:
+    stages = stages_of(family, config)
+    position = stages.index(stage)
+    if position + 1 == len(stages):
         if not {"sample", "transfer"} & set(family.verbs):
             return f"i2v report {name}"
         verb = "sample" if "sample" in family.verbs else "transfer"
         return f"i2v {verb} {choices.family} --run {name} {family.sample_inputs}"
-    following = family.stages[position + 1]
+    following = stages[position + 1]
     command = command_line(replace(choices, name=None), following)
     is_usual = name == run_folders.default_name(choices.family, stage, tag)
     needs_name = stage in family.needs.get(following, ()) and not is_usual

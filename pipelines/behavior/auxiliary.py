@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.products import Linear
+
 _GROUPS, _SHORTCUT_GROUPS = 4, 16
 
 
@@ -74,8 +76,8 @@ class PostureRegressor(nn.Module):
         super().__init__()
         self.num_frames = num_frames
         self.code = nn.Sequential(
-            nn.Linear(code_size, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(),
-            nn.Linear(512, 256), nn.ReLU(),
+            Linear(code_size, 1024), nn.ReLU(), Linear(1024, 512), nn.ReLU(),
+            Linear(512, 256), nn.ReLU(),
         )  # fmt: skip
         self.frame = nn.Linear(num_frames, 128)
         self.output = nn.Linear(256 + 128, pose_size)
@@ -89,7 +91,7 @@ class PostureRegressor(nn.Module):
 def start_posture_regressor(code_size: int, pose_size: int) -> nn.Sequential:
     """For evaluation: the first pose from a code, B D -> B P."""
     return nn.Sequential(
-        nn.Linear(code_size, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(),
+        Linear(code_size, 512), nn.ReLU(), Linear(512, 256), nn.ReLU(),
         nn.Linear(256, pose_size),
     )  # fmt: skip
 

@@ -165,6 +165,11 @@ class FamilyConfig(Config):
     stage1: Stage1Config = Stage1Config()
     stage2: Stage2Config = Stage2Config()
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that a model of these settings has: an MT-VAE's codes are normal by themselves."""
+        return ("1",) if self.stage1.kind == "mt-vae" else ("1", "2")
+
     @model_validator(mode="after")
     def _fits(self) -> FamilyConfig:
         stage1, given = self.stage1, self.stage1.mtvae.num_condition

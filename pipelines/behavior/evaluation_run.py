@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.behavior import evaluation
-from pipelines.behavior.baseline import load_model
+import torch
+
+from pipelines.behavior import code_map, evaluation
+from pipelines.behavior.baseline import BaselineModel, load_model
 from pipelines.behavior.data import PoseData, open_poses
 from pipelines.behavior.evaluation import Clips, EvaluationSettings, Model, Numbers, Progress
 from pipelines.behavior.inference import BehaviorModel
@@ -14,6 +16,7 @@ from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.pose import PoseNumber, PoseNumbers
 from pipelines.metrics.result import Better
 from pipelines.training.device import prepare_device
+from pipelines.training.generators import torch_generator
 from pipelines.training.run_folder import Run
 
 
@@ -36,12 +39,36 @@ def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> P
     )
     clips = evaluation.held_out_clips(data, settings, device)
     found = collect(model, data, clips, settings, progress=work.progress)
+    _draw_codes(run, model, data, clips, settings, work)
     return PoseNumbers(
         found,
         len(clips.poses),
         model.config.poses.num_frames,
         {"samples": settings.num_samples, "steps of classifiers": settings.steps},
     )
+
+
+def _draw_codes(
+    run: Run,
+    model: Model,
+    data: PoseData,
+    clips: Clips,
+    settings: EvaluationSettings,
+    work: Work,
+) -> None:
+    """samples/codes/grid.png of the run, where its report finds it."""
+    codes, drawn = model.encode(clips.poses), None
+    if isinstance(model, BaselineModel):
+        codes = codes[:, : model.code_size]
+    elif model.flow is not None:
+        generator = torch_generator(settings.seed, "code map")
+        count = min(len(codes), code_map.MAX_POINTS) // 2
+        noise = torch.randn((count, model.noise_size), generator=generator)
+        drawn = model.draw(noise.to(model.device))
+    path = run.path / "samples" / "codes" / "grid.png"
+    actions = clips.actions.tolist()
+    code_map.write_code_map(path, codes, actions, data.action_names, drawn=drawn)
+    work.artifact(path, "codes")
 
 
 def collect(

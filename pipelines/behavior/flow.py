@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipelines.behavior.config import BehaviorFlowConfig
 from pipelines.nn.norms import ActNorm
+from pipelines.nn.products import Linear
 
 
 class BehaviorFlow(nn.Module):
@@ -71,5 +72,5 @@ def _mlp(size: int, config: BehaviorFlowConfig) -> nn.Sequential:
     widths = (size, *([config.hidden_width] * (config.hidden_depth + 1)), size)
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.LeakyReLU(0.01)]
+        layers += [Linear(a, b), nn.LeakyReLU(0.01)]
     return nn.Sequential(*layers[:-1])

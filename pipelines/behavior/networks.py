@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,10 @@ from torch import Tensor, nn
 
 from pipelines.behavior.config import BehaviorNetConfig
 from pipelines.nn.norm_conv import NormLinear
+from pipelines.nn.products import linear, pays
+
+State = tuple[Tensor, Tensor]
+"""Hidden state and memory of an LSTM's cell, B D each."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,34 @@ class PoseDecoder(nn.Module):
 
     def forward(self, code: Tensor, posture: Tensor, num_frames: int) -> Tensor:
         """code: B D.  posture: B P, normalised.  Returns B T P, without the posture itself."""
+        step = self._cell(code)
         pose, state, poses = posture, (code, code), []
         for _ in range(num_frames):
-            state = self.rnn(pose if self.input is None else self.input(pose), state)
-            pose = pose + self.output(state[0])
+            state = step(pose if self.input is None else self.input(pose), state)
+            pose = pose + linear(state[0], self.output.weight, self.output.bias)
             poses.append(pose)
         return torch.stack(poses, dim=1)
+
+    def _cell(self, code: Tensor) -> Callable[[Tensor, State], State]:
+        """The cell as it is fastest for such codes: torch's own, or with one product in a step."""
+        if not pays(code, self.rnn.weight_hh):
+            return self.rnn
+        weight = torch.cat((self.rnn.weight_ih, self.rnn.weight_hh), dim=1)
+        bias = self.rnn.bias_ih + self.rnn.bias_hh
+
+        def step(pose: Tensor, state: State) -> State:
+            hidden, memory = state
+            gates = linear(torch.cat((pose, hidden), dim=1), weight, bias)
+            enter, keep, new, leave = gates.chunk(4, dim=1)
+            memory = keep.sigmoid() * memory + enter.sigmoid() * _tanh(new)
+            return leave.sigmoid() * _tanh(memory), memory
+
+        return step
+
+
+def _tanh(x: Tensor) -> Tensor:
+    """By a sigmoid, which on a CPU takes an eighth of the time."""
+    return 2 * (2 * x).sigmoid() - 1
 
 
 class BehaviorNet(nn.Module):

@@ -231,12 +231,17 @@ class FixedSpectralNorm(nn.Module):
         super().__init__()
         self.register_buffer("vector", _unit(torch.randn(rows)))
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight over an estimate of its largest singular value."""
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Input and weight of a product, one of them over an estimate of the weight's largest
+        singular value: the smaller one, as dividing and its gradient pass over it many times.
+        """
         matrix = weight.flatten(1)
         right = _unit(torch.mv(matrix.t(), self.vector))
         product = torch.mv(matrix, right)
-        return weight / torch.dot(_unit(product), product)
+        largest = torch.dot(_unit(product), product)
+        if x.numel() < weight.numel():
+            return x / largest, weight
+        return x, weight / largest
 
 
 class FixedSpectralConv2d(nn.Conv2d):
@@ -250,7 +255,7 @@ class FixedSpectralConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W."""
-        return F.conv2d(x, self.norm(self.weight), self.bias, padding=self.padding)
+        return F.conv2d(*self.norm(x, self.weight), self.bias, padding=self.padding)
 
 
 class FixedSpectralLinear(nn.Linear):
@@ -262,7 +267,7 @@ class FixedSpectralLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B D."""
-        return F.linear(x, self.norm(self.weight), self.bias)
+        return F.linear(*self.norm(x, self.weight), self.bias)
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Vgg16(nn.Module):
             if i > 0:
                 x = F.max_pool2d(x, 2)
             for conv in stage:
-                x = F.relu(conv(x))
+                x = F.relu(conv(x), inplace=True)
             maps.append(x)
         return maps
 

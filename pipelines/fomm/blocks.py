@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.fomm.training_layers import convolved, doubled_and_convolved
+
 
 class SameBlock(nn.Module):
     """Convolution, batch norm, ReLU."""
@@ -15,9 +17,9 @@ class SameBlock(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
         self.norm = nn.BatchNorm2d(channels_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: B C H W."""
-        return F.relu(self.norm(self.conv(x)))
+    def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
+        """x: B C H W, of num_parts batches that are normalised each by itself."""
+        return F.relu(normalised(self.norm, convolved(self.conv, x), num_parts))
 
 
 class DownBlock(SameBlock):
@@ -26,9 +28,9 @@ class DownBlock(SameBlock):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, kernel=3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
         """x: B C H W; returns B C' H/2 W/2."""
-        return F.avg_pool2d(super().forward(x), 2)
+        return F.avg_pool2d(super().forward(x, num_parts), 2)
 
 
 class UpBlock(SameBlock):
@@ -37,9 +39,9 @@ class UpBlock(SameBlock):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, kernel=3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
         """x: B C H W; returns B C' 2H 2W."""
-        return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return F.relu(normalised(self.norm, doubled_and_convolved(self.conv, x), num_parts))
 
 
 class ResidualBlock(nn.Module):
@@ -78,15 +80,30 @@ class Hourglass(nn.Module):
         )
         self.channels_out = features[0] + channels_in
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: B C H W, sides that 2^num_blocks divides; returns B channels_out H W."""
+    def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
+        """x: B C H W, sides that 2^num_blocks divides; returns B channels_out H W.
+
+        num_parts: batches in x, whose statistics are kept apart.
+        """
         skips = [x]
         for block in self.encoder:
-            skips.append(block(skips[-1]))
+            skips.append(block(skips[-1], num_parts))
         x = skips.pop()
         for block in self.decoder:
-            x = torch.cat([block(x), skips.pop()], dim=1)
+            x = torch.cat([block(x, num_parts), skips.pop()], dim=1)
         return x
+
+
+def normalised(norm: nn.Module, x: Tensor, num_parts: int) -> Tensor:
+    """Batch norm of several batches at once, each by its own statistics, as if one after the other.
+
+    What lies around it, the convolutions, is then done for all of them in one go.
+    x: B C H W, batches of equal size one after the other.
+    """
+    if num_parts == 1 or not norm.training:
+        made: Tensor = norm(x)
+        return made
+    return torch.cat([norm(part) for part in x.chunk(num_parts)])
 
 
 class AntiAliasDownsample(nn.Module):
@@ -117,6 +134,12 @@ def antialias_kernel(scale: float) -> Tensor:
     line = torch.exp(-(x**2) / (2 * sigma**2))
     kernel = line[:, None] * line
     return kernel / kernel.sum()
+
+
+def ordered_like(x: Tensor, other: Tensor) -> Tensor:
+    """B C H W with channels last in memory, when another such tensor has them there."""
+    is_last = other.is_contiguous(memory_format=torch.channels_last) and not other.is_contiguous()
+    return x.contiguous(memory_format=torch.channels_last) if is_last else x
 
 
 def in_full(tensor: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class MultiScaleDiscriminator(nn.Module):
         """
         judged = {}
         for scale, discriminator in zip(self.scales, self.by_scale, strict=True):
-            image = pyramid[scale]
+            image = pyramid[scale].contiguous()
             if self.sees_keypoints:
                 assert keypoints is not None
                 heat = gaussian_maps(keypoints.value, *image.shape[2:])

@@ -1,8 +1,7 @@
 """The same networks for sampling alone: fewer passes over memory, fewer products.
 
-A batch norm that follows a convolution is a part of it once its statistics stand still. And a 3 x 3
-convolution of an image of which every pixel was doubled reads the same few pixels again and again:
-for each of the four places in such a square it is a 2 x 2 convolution of the small image.
+A batch norm that follows a convolution is a part of it once its statistics stand still. How the
+convolutions are then done is in sampling_layers.
 """
 
 from __future__ import annotations
@@ -15,56 +14,71 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pipelines.fomm.blocks import ResidualBlock, SameBlock, UpBlock
+from pipelines.fomm.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock
+from pipelines.fomm.sampling_layers import DoublingConv, PackedConv, SamplingConv
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def for_sampling(network: _Network) -> _Network:
-    """A copy of a network in eval mode that gives the same, but for rounding, and cannot learn."""
+    """A copy of a network in eval mode that gives the same, but for rounding, and cannot learn.
+
+    It stays on the device where the network is, and keeps what it works with channels last.
+    """
     folded = deepcopy(network).eval().requires_grad_(False)
-    for module in list(folded.modules()):
-        if isinstance(module, SameBlock):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()
-        elif isinstance(module, ResidualBlock):
-            module.conv1 = fuse_conv_bn_eval(module.conv1, module.norm2)
-            module.norm2 = nn.Identity()
-    for module in list(folded.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, UpBlock):
-                setattr(module, name, FoldedUpBlock(child.conv))
+    folded.to(memory_format=torch.channels_last)
+    _fold(folded)
     return folded
 
 
-class FoldedUpBlock(nn.Module):
-    """UpBlock with its norm folded in: four 2 x 2 convolutions, one for each corner of a square."""
+def _fold(network: nn.Module) -> None:
+    """Change the blocks and convolutions below a module into those for sampling."""
+    for name, child in network.named_children():
+        if isinstance(child, UpBlock):
+            conv = fuse_conv_bn_eval(child.conv, child.norm)
+            setattr(network, name, DoublingConv(conv.weight, conv.bias))
+        elif isinstance(child, SameBlock):
+            setattr(network, name, FoldedSameBlock(child))
+        elif isinstance(child, ResidualBlock):
+            setattr(network, name, FoldedResidualBlock(child))
+        elif isinstance(child, nn.Conv2d):
+            setattr(network, name, _packed(child))
+        else:
+            _fold(child)
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+
+class FoldedSameBlock(nn.Module):
+    """SameBlock, or DownBlock with its mean, whose norm is a part of the convolution."""
+
+    def __init__(self, block: SameBlock) -> None:
         super().__init__()
-        assert conv.bias is not None
-        self.bias = nn.Parameter(conv.bias.detach(), requires_grad=False)
-        corners = [
-            _corner(conv.weight.detach(), row, column) for row in (0, 1) for column in (0, 1)
-        ]
-        self.weights = nn.Parameter(torch.stack(corners), requires_grad=False)
+        conv = fuse_conv_bn_eval(block.conv, block.norm)
+        is_plain = conv.kernel_size == (3, 3)
+        self.conv = SamplingConv(conv, has_relu=True) if is_plain else _packed(conv, has_relu=True)
+        self.halves = isinstance(block, DownBlock)
+
+    def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
+        """x: B C H W; returns B C' H W or B C' H/2 W/2. num_parts: makes no difference here."""
+        made: Tensor = self.conv(x)
+        return F.avg_pool2d(made, 2) if self.halves else made
+
+
+class FoldedResidualBlock(nn.Module):
+    """ResidualBlock whose second norm is a part of the first convolution."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.norm = block.norm1
+        self.conv1 = SamplingConv(fuse_conv_bn_eval(block.conv1, block.norm2), has_relu=True)
+        self.conv2 = SamplingConv(block.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: B C H W; returns B C' 2H 2W."""
-        batch, _, height, width = x.shape
-        padded = F.pad(x, (1, 1, 1, 1))
-        made = x.new_empty((batch, len(self.bias), 2 * height, 2 * width))
-        for number, weight in enumerate(self.weights):
-            row, column = divmod(number, 2)
-            part = padded[:, :, row : row + height + 1, column : column + width + 1]
-            made[:, :, row::2, column::2] = F.relu(F.conv2d(part, weight, self.bias))
-        return made
+        """x: B C H W; the same shape comes out."""
+        made: Tensor = self.conv2(self.conv1(self.norm(x).relu_()))
+        return made.add_(x)
 
 
-def _corner(weight: Tensor, row: int, column: int) -> Tensor:
-    """The 2 x 2 kernel for one corner, from the 3 x 3 one: what meets the same pixel is added."""
-    for axis, side in ((2, row), (3, column)):
-        first, second, third = weight.unbind(axis)
-        pair = (first + second, third) if side else (first, second + third)
-        weight = torch.stack(pair, dim=axis)
-    return weight
+def _packed(conv: nn.Conv2d, *, has_relu: bool = False) -> PackedConv:
+    rows, columns = conv.padding
+    padding = (int(rows), int(columns))
+    return PackedConv(conv.weight, conv.bias, padding=padding, has_relu=has_relu)

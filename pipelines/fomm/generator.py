@@ -19,9 +19,11 @@ from pipelines.fomm.blocks import (
     coordinate_grid,
     full_precision,
     in_full,
+    ordered_like,
 )
 from pipelines.fomm.config import DenseMotionConfig, GeneratorConfig
 from pipelines.fomm.keypoints import Keypoints, gaussian_maps, inverse_2x2
+from pipelines.fomm.training_layers import convolved_by_both
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ class DenseMotionNetwork(nn.Module):
             motions = sparse_motions(source, driving, *size)
         moved = self._moved(small, motions)
         features = self.hourglass(torch.cat([heat[:, :, None], moved], dim=2).flatten(1, 2))
-        mask = in_full(self.mask(features)).softmax(dim=1)
-        occlusion = None if self.occlusion is None else self.occlusion(features).sigmoid()
+        logits, occlusion = convolved_by_both(self.mask, self.occlusion, features)
+        mask = in_full(logits).softmax(dim=1)
+        occlusion = None if occlusion is None else occlusion.sigmoid()
         with full_precision(small):
             deformation = torch.einsum("bkhw,bkhwc->bhwc", mask, motions)
         return DenseMotion(deformation, mask, occlusion, moved)
@@ -158,7 +161,7 @@ class OcclusionAwareGenerator(nn.Module):
 
     def render(self, image: Tensor, features: Tensor, motion: DenseMotion) -> Generated:
         """Move encoded features and decode them; batch sizes agree."""
-        x = self._warped(features, motion.deformation)
+        x = ordered_like(self._warped(features, motion.deformation), features)
         if motion.occlusion is not None:
             x = x * _resized(motion.occlusion, x.shape[2:])
         for block in (*self.bottleneck, *self.up):

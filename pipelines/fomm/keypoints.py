@@ -16,6 +16,7 @@ from pipelines.fomm.blocks import (
     in_full,
 )
 from pipelines.fomm.config import KeypointConfig
+from pipelines.fomm.training_layers import convolved_by_both
 
 VARIANCE = 0.01
 """Of the Gaussian that stands for a keypoint, in squared grid units."""
@@ -67,10 +68,20 @@ class KeypointDetector(nn.Module):
         """image: B C H W in [0, 1]."""
         return self.locate(self.hourglass(self.downsample(image)))
 
+    def each(self, *images: Tensor) -> list[Keypoints]:
+        """The same of several batches of one size, B C H W each, as if one after the other."""
+        small = self.downsample(torch.cat(images))
+        found = self.locate(self.hourglass(small, len(images)))
+        values = found.value.chunk(len(images))
+        if found.jacobian is None:
+            return [Keypoints(value, None) for value in values]
+        jacobians = found.jacobian.chunk(len(images))
+        return [Keypoints(*pair) for pair in zip(values, jacobians, strict=True)]
+
     def locate(self, features: Tensor) -> Keypoints:
         """From the hourglass's output, B F h w, to keypoints: means over a soft map of each."""
-        logits = in_full(self.heatmap(features))
-        maps = None if self.jacobian is None else in_full(self.jacobian(features))
+        logits, maps = convolved_by_both(self.heatmap, self.jacobian, features)
+        logits, maps = in_full(logits), None if maps is None else in_full(maps)
         with full_precision(logits):
             heat = (logits.flatten(2) / self.temperature).softmax(dim=2).view_as(logits)
             grid = coordinate_grid(logits.shape[2], logits.shape[3], like=heat)

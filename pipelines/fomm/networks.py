@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from pipelines.fomm.config import ModelConfig
 from pipelines.fomm.discriminator import MultiScaleDiscriminator
 from pipelines.fomm.generator import OcclusionAwareGenerator
@@ -24,6 +26,19 @@ def build(config: ModelConfig) -> Networks:
     return Networks(
         build_keypoint_detector(config), build_generator(config), build_discriminator(config)
     )
+
+
+def in_order(networks: Networks, device: torch.device) -> None:
+    """Move all to a device, their weights in the order in which it convolves large images fastest.
+
+    On a CPU that is channels last, without copies from one order to the other around each; but for
+    the discriminators, whose instance norms want images plane by plane.
+    """
+    for network in vars(networks).values():
+        network.to(device)
+    if device.type == "cpu":
+        for network in (networks.keypoint_detector, networks.generator):
+            network.to(memory_format=torch.channels_last)
 
 
 def build_keypoint_detector(config: ModelConfig) -> KeypointDetector:

@@ -13,6 +13,8 @@ from pipelines.events import EXIT_NO_DATA, UserError
 from pipelines.features.perceptual import EmbeddedPerceptual
 from pipelines.features.vgg19 import Vgg19Loss, vgg19_state
 from pipelines.fomm.config import PerceptualConfig
+from pipelines.fomm.sampling_layers import can_pack
+from pipelines.fomm.training_layers import FrozenConv
 
 _VGG19_FILE = "vgg19-dcbb9e9d.pth"
 _PIXEL_STD = 0.226  # mean of the ImageNet channels'
@@ -38,14 +40,26 @@ class EmbeddedMaps(nn.Module):
         return [colour / (2 * _PIXEL_STD), *scaled][: len(names)]
 
 
-def build_feature_network(config: PerceptualConfig, *, weights_dir: Path) -> nn.Module:
+def with_frozen_convolutions(network: Vgg19Loss) -> Vgg19Loss:
+    """The same network, where it is a CPU's, with convolutions that know that they never change."""
+    for stage in network.stages:
+        assert isinstance(stage, nn.ModuleList)
+        for i, conv in enumerate(stage):
+            if isinstance(conv, nn.Conv2d) and can_pack(conv.weight):
+                stage[i] = FrozenConv(conv)
+    return network
+
+
+def build_feature_network(
+    config: PerceptualConfig, *, weights_dir: Path, device: torch.device
+) -> nn.Module:
     """A frozen network that offers maps(images in [-1, 1], names).
 
     weights_dir: folder with torchvision's ImageNet weights, for vgg19. Raises UserError when they
     are not there.
     """
     if config.backbone == "efficientnet-lite0":
-        return EmbeddedMaps()
+        return EmbeddedMaps().to(device)
     path = weights_dir / _VGG19_FILE
     if not path.is_file():
         raise UserError(
@@ -66,4 +80,4 @@ def build_feature_network(config: PerceptualConfig, *, weights_dir: Path) -> nn.
             f"weights file '{path.name}' cannot be read",
             {"file": path, "reason": str(error).splitlines()[0], "to fix": "download it again"},
         ) from error
-    return network.eval()
+    return with_frozen_convolutions(network.to(device).eval())

@@ -56,20 +56,20 @@ def fomm_step(
         perceptual=perceptual,
     )
     loss = torch.stack(list(made.terms.values())).sum()
-    for optimizer in (optimizers.generator, optimizers.keypoint_detector):
-        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizers.generator.step()
-    optimizers.keypoint_detector.step()
+    for optimizer in (optimizers.generator, optimizers.keypoint_detector):
+        optimizer.step()
+        # at once, and not before the next gradients: the next passes can use the memory
+        optimizer.zero_grad(set_to_none=True)
     networks.discriminator.requires_grad_(True)
     log = {"loss": loss, **made.terms}
     if config.generator_gan > 0:
-        optimizers.discriminator.zero_grad(set_to_none=True)
         log["discriminator_gan"] = discriminator_pass(
             networks.discriminator, driving, made, config=config, pyramid=pyramid
         )
         log["discriminator_gan"].backward()
         optimizers.discriminator.step()
+        optimizers.discriminator.zero_grad(set_to_none=True)
     return log
 
 
@@ -100,7 +100,8 @@ def generator_pass(
     perceptual: the feature network (features.vgg19); None leaves that loss out.
     """
     detector, generator = networks.keypoint_detector, networks.generator
-    source_keypoints, driving_keypoints = detector(source), detector(driving)
+    frame = transform.frame(driving)
+    source_keypoints, driving_keypoints, again = detector.each(source, driving, frame)
     generated = generator(source, source_keypoints, driving_keypoints)
     real, fake = pyramid(driving), pyramid(generated.frames)
     terms: dict[str, Tensor] = {}
@@ -117,8 +118,6 @@ def generator_pass(
         terms["feature_matching"] = losses.feature_matching(
             real_judged, fake_judged, config.feature_matching
         )
-    frame = transform.frame(driving)
-    again = detector(frame)
     with full_precision(driving):
         value, jacobian = losses.equivariance(driving_keypoints, again, transform)
     terms["equivariance_value"] = config.equivariance_value * value

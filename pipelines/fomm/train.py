@@ -22,7 +22,7 @@ from pipelines.fomm.data import open_pair_data
 from pipelines.fomm.discriminator import ImagePyramid
 from pipelines.fomm.inference import as_frames
 from pipelines.fomm.losses import draw_transform
-from pipelines.fomm.networks import Networks, build
+from pipelines.fomm.networks import Networks, build, in_order
 from pipelines.fomm.perceptual import build_feature_network
 from pipelines.fomm.sample import FAMILY
 from pipelines.fomm.steps import Log, Optimizers, fomm_step
@@ -46,8 +46,9 @@ def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str,
     data = open_pair_data(request.data_root, config, work)
     with seeded_initialisation(config.train.seed, "fomm"):
         networks = build(config.model)
+    in_order(networks, device)
     for network in vars(networks).values():
-        network.to(device).train()
+        network.train()
     optimizers = Optimizers(
         **{name: build_adam([net], config.optimizer) for name, net in vars(networks).items()}
     )
@@ -160,7 +161,7 @@ def _feature_network(request: TrainRequest, device: torch.device) -> nn.Module |
     if not any(config.losses.perceptual):
         return None
     weights_dir = request.data_root / "weights" / "vgg19"
-    return build_feature_network(config.perceptual, weights_dir=weights_dir).to(device)
+    return build_feature_network(config.perceptual, weights_dir=weights_dir, device=device)
 
 
 def _generators(seed: int) -> dict[str, torch.Generator]:

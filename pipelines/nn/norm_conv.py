@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.nn.full_precision import widened
+from pipelines.nn.packed_layers import DirectConv, MixedConv, Product
+from pipelines.nn.products import linear
 from pipelines.nn.whole_batch import channel_statistics
 
 _EPS, _VARIANCE_EPS = 1e-12, 1e-10
+_WIDE, _MIXED_PLACES = 32, 32**2
+"""Channels from which on fewer products pay for the mixtures that they need."""
 _PUBLISHED = {"conv.weight_g": "magnitude", "conv.weight_v": "direction", "conv.bias": "bias"}
 
 
@@ -32,25 +37,72 @@ class NormConv2d(nn.Module):
         self.magnitude = nn.Parameter(_row_norms(self.direction.detach()))
         self.gain = nn.Parameter(torch.ones(channels_out))
         self.shift = nn.Parameter(torch.zeros(channels_out))
-        self._kept: tuple[Tensor, Tensor] | None = None
+        self._kept: Callable[[Tensor], Tensor] | None = None
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the plain convolution that does the same."""
-        if self._kept is not None:
-            return self._kept
         scale = self.gain * self.magnitude / _row_norms(self.direction)
         return self.direction * scale[:, None, None, None], self.gain * self.bias + self.shift
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W."""
+        if self._kept is not None:
+            return self._kept(x)
         weight, bias = self.folded()
         return F.conv2d(x, weight, bias, self.stride, self.padding)
 
+    @torch.no_grad()
     def keep_folded(self) -> None:
-        """Fold once and for all: for a network that learns no more and stays on its device."""
-        self._kept = None
-        with torch.no_grad():
-            self._kept = self.folded()
+        """Fold once and for all: for a network that learns no more and stays on its device.
+
+        On a CPU the convolution is then one that only infers, fastest with channels last.
+        """
+        weight, bias = self.folded()
+        # not a part of the network: it has no weights of its own
+        object.__setattr__(self, "_kept", self._kernel(weight.detach(), bias.detach()))
+
+    def _kernel(self, weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+        if weight.device.type == "cpu" and weight.dtype == torch.float32:
+            kernel, is_plain = weight.shape[-1], self.stride == 1
+            if kernel == 1 and is_plain and self.padding == 0:
+                return Pointwise(weight, bias)
+            if kernel == 3 and is_plain and self.padding == 1 and min(weight.shape[:2]) >= _WIDE:
+                return Square(weight, bias)
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        return lambda x: F.conv2d(x, weight, bias, self.stride, self.padding)
+
+
+class Square:
+    """A 3 x 3 convolution (padding 1) that only infers, in the way that suits the maps it gets."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight: C' C 3 3.  bias: C'."""
+        self._arguments: tuple[Tensor, ...] = (weight, bias)
+        self._conv: nn.Module | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H W, channels last."""
+        if self._conv is None:
+            # of a larger map the mixtures no longer stay near the core
+            is_small = x.shape[2] * x.shape[3] <= _MIXED_PLACES
+            self._conv = (MixedConv if is_small else DirectConv)(*self._arguments)
+            self._arguments = ()
+        made: Tensor = self._conv(x)
+        return made
+
+
+class Pointwise:
+    """A 1 x 1 convolution that only infers: a product of what is at each place."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight: C' C 1 1.  bias: C'."""
+        self._product = Product(weight[:, :, 0, 0], bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H W, channels last."""
+        places = x.permute(0, 2, 3, 1)
+        made: Tensor = self._product(places.reshape(-1, x.shape[1]))
+        return made.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def fold_for_inference(network: nn.Module) -> None:
@@ -125,7 +177,7 @@ class NormLinear(NormConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """x: B D."""
         weight, bias = self.folded()
-        return F.linear(x, weight[:, :, 0, 0], bias)
+        return linear(x, weight[:, :, 0, 0], bias)
 
 
 def norm_entry(key: str, value: Tensor) -> tuple[str, Tensor]:

@@ -24,7 +24,6 @@ from pipelines.io.fitting import Placement, place
 from pipelines.io.flow_files import read_flow
 from pipelines.io.images import fit_image, read_image
 from pipelines.io.sample_writer import GRID_COLUMNS, GRID_ROWS, sample_writer, scene_names, still
-from pipelines.nn.spectral_norm import fold_spectral_norm
 from pipelines.poke.aim import Aim, aimed, aims_map, drawn_aims, guessed_aims, placed_flow
 from pipelines.poke.arrows import with_arrows
 from pipelines.poke.build import build_model
@@ -39,6 +38,7 @@ from pipelines.poke.inference import (
 )
 from pipelines.poke.networks import PokeModel
 from pipelines.poke.run_config import FAMILY, run_config
+from pipelines.poke.sampling_form import for_sampling
 from pipelines.poke.test_set import write_test_set
 from pipelines.training.checkpoint import WEIGHTS_NAME, checkpoint_meta, load_weights
 from pipelines.training.device import prepare_device
@@ -117,9 +117,7 @@ def load(run_dir: Path, device: torch.device, *, warn: Callable[[str], None]) ->
         model = build_model(config)
     model = model.to_empty(device=device).eval().requires_grad_(False)
     load_weights(newest, {"model": model})
-    fold_spectral_norm(model)
-    if device.type == "cpu":  # its convolutions are faster so
-        model = model.to(memory_format=torch.channels_last)
+    model = for_sampling(model)
     meta = checkpoint_meta(newest)
     digest = meta["files"][WEIGHTS_NAME]["sha256"]
     about = {"path": str(newest), "step": meta["step"], "sha256": digest}

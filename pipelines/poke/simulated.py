@@ -136,7 +136,7 @@ def _write_sweep(folder: Path, trials: Sequence[Trial]) -> None:
     for trial in trials:
         aim, pair = trial.seen.aim, (trial.seen.made, trial.seen.real)
         beside = np.concatenate([_poked(trial.seen, video) for video in pair], axis=2)
-        rows.append((f"{aim.dx:+.0f}, {aim.dy:+.0f} px: answer, truth", beside))
+        rows.append((f"{round(aim.dx):+d}, {round(aim.dy):+d} px: answer, truth", beside))
     _write_grid(folder, [[video for _, video in rows]], rows)
 
 

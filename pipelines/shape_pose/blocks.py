@@ -41,11 +41,25 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """x: B C H W.  beside: B A H W."""
-        hidden = x
-        if self.beside is not None:
-            assert beside is not None
-            hidden = torch.cat([x, self.beside(F.elu(beside))], dim=1)
-        return x + self.conv(F.elu(hidden))
+        if self.beside is None:
+            return self._added(x, F.elu(x))
+        assert beside is not None
+        return self._added(x, _joined_elu(x, self.beside(F.elu(beside))))
+
+    def _added(self, x: Tensor, hidden: Tensor) -> Tensor:
+        made: Tensor = self.conv(hidden)
+        return x + made if torch.is_grad_enabled() else made.add_(x)
+
+
+def _joined_elu(first: Tensor, second: Tensor) -> Tensor:
+    """Both through an ELU and beside each other: B C H W twice to B 2C H W."""
+    if torch.is_grad_enabled():
+        return F.elu(torch.cat([first, second], dim=1))
+    batch, channels, height, width = first.shape
+    joined = first.new_empty((batch, height, width, 2 * channels)).permute(0, 3, 1, 2)
+    for part, half in zip((first, second), joined.chunk(2, dim=1), strict=True):
+        torch.ops.aten.elu.out(part, out=half)
+    return joined
 
 
 class Downsample(NormConv2d):
@@ -83,8 +97,13 @@ def upsamplings(config: NetworkConfig, widths: Sequence[int]) -> nn.ModuleList:
 def depth_to_space(x: Tensor) -> Tensor:
     """B 4C H W to B C 2H 2W; the place in the 2 x 2 block is the slow index of the channels."""
     batch, channels, height, width = x.shape
+    size = (batch, channels // 4, 2 * height, 2 * width)
+    if x.is_contiguous(memory_format=torch.channels_last):  # it stays so
+        blocks = x.permute(0, 2, 3, 1).view(batch, height, width, 2, 2, channels // 4)
+        places = blocks.permute(0, 1, 3, 2, 4, 5).reshape(batch, *size[2:], channels // 4)
+        return places.permute(0, 3, 1, 2)
     blocks = x.view(batch, 2, 2, channels // 4, height, width)
-    return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // 4, 2 * height, 2 * width)
+    return blocks.permute(0, 3, 4, 1, 5, 2).reshape(size)
 
 
 def space_to_depth(x: Tensor) -> Tensor:

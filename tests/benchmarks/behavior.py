@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,61 +28,74 @@ from pipelines.behavior.steps import (
 )
 from pipelines.training.device import choose_device
 from pipelines.training.optim import build_adam
+from tests.benchmarks import beside
+from tests.benchmarks.beside import Sides
 from tests.benchmarks.published_behavior import PublishedBehavior
-from tests.benchmarks.rows import Measurement, Settings, apart, interleaved, ratios, seconds
+from tests.benchmarks.rows import Measurement, Settings, apart, interleaved
 
 NUM_FRAMES, NUM_ACTIONS, CODE, BATCH = 50, 15, 1024, 64
 _NUM_FLOWS, _TRAINED_FLOWS = 15, 3
 _FRAMES_ASKED = [3, 11, 27, 36, 48]
 _FLOOR = {
-    "stage 1": "what is left is matrix products of the two LSTMs",
-    "stage 2": "the same matrix products on both sides, and Adam over the same weights",
-    "sampling": "the same matrix products on both sides, each weight read once for 64 codes",
+    "stage 1": "nine tenths of our time are the products of the two LSTMs",
+    "stage 2": "the same products on both sides, ours by oneDNN, and Adam over the same weights",
+    "sampling": "the same products on both sides, ours by oneDNN: 109 GFLOP at 163 GFLOP/s",
 }
 """Why a ratio is not larger: what a profile of our side shows."""
 
 
 def measure(settings: Settings) -> Iterator[Measurement]:
     """Rows of each part in a process of its own, for its memory; then beside the published code."""
-    flows = f"{_TRAINED_FLOWS} of {_NUM_FLOWS} blocks"
-    own: dict[str, Callable[..., list[float]]] = {
-        f"stage 1, a step of {BATCH} clips": stage1_seconds,
-        f"stage 2, a step of {BATCH} codes, {flows}": stage2_seconds,
-        f"{BATCH} sequences of {NUM_FRAMES} poses, sampled": sampling_seconds,
-    }
     batch = 8 if settings.quick else BATCH
-    for name, function in own.items():
-        done = apart(function, settings.device, settings.repeats, batch)
+    num_flows = _TRAINED_FLOWS if settings.quick else _NUM_FLOWS
+    step1 = f"stage 1, a step of {batch} clips"
+    step2 = f"stage 2, a step of {batch} codes, {_TRAINED_FLOWS} of {_NUM_FLOWS} blocks"
+    sampling = f"{batch} sequences of {NUM_FRAMES} poses, sampled"
+    own: dict[str, tuple[Callable[..., list[float]], int]] = {
+        step1: (stage1_seconds, 0),
+        step2: (stage2_seconds, _TRAINED_FLOWS),
+        sampling: (sampling_seconds, num_flows),
+    }
+    for name, (function, blocks) in own.items():
+        done = apart(function, settings.device, settings.repeats, batch, blocks)
         found = [1000 * each for each in done.result]
-        yield Measurement(name, found, "ms", note=_note(settings), peak_mb=done.peak_mb)
-    if settings.against is not None:
-        published = PublishedBehavior(settings.against, choose_device(settings.device))
-        yield _stage1_beside(settings, published, batch)
-        yield _stage2_beside(settings, published, batch)
-        yield _sampling_beside(settings, published, batch)
+        yield Measurement(name, found, "ms", note=beside.how(settings.device), peak_mb=done.peak_mb)
+    if settings.against is None:
+        return
+    floor = _FLOOR["stage 1"]
+    yield beside.speed(step1, settings, stage1_sides, batch, at_least=1.5, note=floor)
+    yield beside.memory(step1, settings, stage1_sides, batch)
+    floor = _FLOOR["stage 2"]
+    yield beside.speed(step2, settings, stage2_sides, batch, at_least=1.5, note=floor)
+    yield beside.memory(step2, settings, stage2_sides, batch)
+    arguments, floor = (batch, num_flows), _FLOOR["sampling"]
+    yield beside.speed(sampling, settings, sampling_sides, *arguments, at_least=2.0, note=floor)
+    yield beside.memory(sampling, settings, sampling_sides, *arguments)
 
 
-def _note(settings: Settings) -> str:
-    return f"random weights; {settings.device}, {torch.get_num_threads()} threads"
-
-
-def stage1_seconds(device: str, repeats: int, batch: int) -> list[float]:
+def stage1_seconds(device: str, repeats: int, batch: int, _: int) -> list[float]:
     """Seconds of a step on published batches; what is trained beside the net is part of it."""
-    place = choose_device(device)
-    return seconds(_stage1_step(_stage1_networks(place), batch), repeats=repeats)
+    beside.prepare(device)
+    return _seconds(_stage1_step(_stage1_networks(choose_device(device)), batch), device, repeats)
 
 
-def stage2_seconds(device: str, repeats: int, batch: int) -> list[float]:
+def stage2_seconds(device: str, repeats: int, batch: int, num_flows: int) -> list[float]:
     """Seconds of a step of a part of the flow: the whole takes 10 GB."""
-    flow = _flow(_TRAINED_FLOWS).to(choose_device(device))
-    return seconds(_stage2_step(flow, batch), repeats=repeats)
+    beside.prepare(device)
+    flow = _flow(num_flows).to(choose_device(device))
+    return _seconds(_stage2_step(flow, batch), device, repeats)
 
 
-def sampling_seconds(device: str, repeats: int, batch: int) -> list[float]:
+def sampling_seconds(device: str, repeats: int, batch: int, num_flows: int) -> list[float]:
     """Seconds from random numbers to poses: through the whole flow, then the decoder."""
+    beside.prepare(device)
     place = choose_device(device)
-    net, flow = BehaviorNet(Stage1Config().net).to(place), _flow(_NUM_FLOWS).to(place)
-    return seconds(_sampler(net.eval(), flow.eval(), batch), repeats=repeats)
+    net, flow = BehaviorNet(Stage1Config().net).to(place), _flow(num_flows).to(place)
+    return _seconds(_sampler(net.eval(), flow.eval(), batch), device, repeats)
+
+
+def _seconds(work: Callable[[], object], device: str, repeats: int) -> list[float]:
+    return interleaved([work], repeats=repeats, clock=beside.clock_of(device))[0]
 
 
 def _stage1_networks(device: torch.device) -> Networks:
@@ -132,40 +146,50 @@ def _sampler(net: BehaviorNet, flow: BehaviorFlow, batch: int) -> Callable[[], T
 # The published code, taking turns with ours
 
 
-def _stage1_beside(settings: Settings, published: PublishedBehavior, batch: int) -> Measurement:
+def stage1_sides(against: str, device: str, batch: int) -> Sides:
+    """A step of stage 1; the same where nothing is trained: poses made again."""
+    published = PublishedBehavior(Path(against), choose_device(device))
     ours = _stage1_networks(published.device)
     theirs = published.networks(NUM_FRAMES, NUM_ACTIONS)
     ours.net.load_state_dict(checkpoint.net_state(theirs["net"].state_dict()))
     clip = _clip(batch).to(published.device)
-    poses = clip[:, :-1]
-    with torch.no_grad():
+    actions = _actions(batch).to(published.device)
+
+    @torch.no_grad()
+    def difference() -> float:
+        poses = clip[:, :-1]
         torch.manual_seed(0)
         expected = published.reconstructed(theirs["net"], poses)
         torch.manual_seed(0)
         found = ours.net.encoder(poses)
         noise = torch.randn_like(found.mean)
         made = ours.net.decoder(found.sample(noise), poses[:, 0], NUM_FRAMES)
-    difference = _agreement(made, expected)
+        return beside.difference(made, expected)
 
     def step() -> None:
-        published.stage1_step(theirs, clip, _actions(batch).to(published.device), _FRAMES_ASKED)
+        published.stage1_step(theirs, clip, actions, _FRAMES_ASKED)
 
-    own, other = interleaved([_stage1_step(ours, batch), step], repeats=settings.repeats)
-    return _ratio("stage 1, a step", other, own, difference, settings, floor="stage 1")
+    return Sides(_stage1_step(ours, batch), step, difference)
 
 
-def _stage2_beside(settings: Settings, published: PublishedBehavior, batch: int) -> Measurement:
+def stage2_sides(against: str, device: str, batch: int) -> Sides:
+    """A step of a part of the flow."""
+    published = PublishedBehavior(Path(against), choose_device(device))
     theirs = published.flow(_TRAINED_FLOWS)
     ours = _flow(_TRAINED_FLOWS).to(published.device)
     codes = _normal(batch, CODE).to(published.device)
     theirs(codes)  # so that its first layers are initialised
     ours.load_state_dict(checkpoint.flow_state(theirs.state_dict()))
-    with torch.no_grad():
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=2.88e-5, betas=(0.5, 0.9))
+
+    @torch.no_grad()
+    def difference() -> float:
         expected, log_det = theirs(codes)
         found, own_log_det = ours(codes)
-    difference = _agreement(found, expected[:, :, 0, 0])
-    _agreement(own_log_det / CODE, log_det / CODE)
-    optimizer = torch.optim.Adam(theirs.parameters(), lr=2.88e-5, betas=(0.5, 0.9))
+        return max(
+            beside.difference(found, expected[:, :, 0, 0]),
+            beside.difference(own_log_det / CODE, log_det / CODE),
+        )
 
     def step() -> None:
         residual, each = theirs(codes)
@@ -174,13 +198,12 @@ def _stage2_beside(settings: Settings, published: PublishedBehavior, batch: int)
         loss.backward()
         optimizer.step()
 
-    own, other = interleaved([_stage2_step(ours, batch), step], repeats=settings.repeats)
-    title = f"stage 2, a step, {_TRAINED_FLOWS} of {_NUM_FLOWS} blocks"
-    return _ratio(title, other, own, difference, settings, floor="stage 2")
+    return Sides(_stage2_step(ours, batch), step, difference)
 
 
-def _sampling_beside(settings: Settings, published: PublishedBehavior, batch: int) -> Measurement:
-    num_flows = _TRAINED_FLOWS if settings.quick else _NUM_FLOWS
+def sampling_sides(against: str, device: str, batch: int, num_flows: int) -> Sides:
+    """From random numbers to poses."""
+    published = PublishedBehavior(Path(against), choose_device(device))
     net, flow = published.networks(NUM_FRAMES, NUM_ACTIONS)["net"], published.flow(num_flows)
     own_net = BehaviorNet(Stage1Config().net).to(published.device)
     own_net.load_state_dict(checkpoint.net_state(net.state_dict()))
@@ -195,38 +218,7 @@ def _sampling_beside(settings: Settings, published: PublishedBehavior, batch: in
     def published_sample() -> Tensor:
         return published.sampled(net, flow, noise, start, NUM_FRAMES)
 
-    difference = _agreement(sample(), published_sample())
-    own, other = interleaved([sample, published_sample], repeats=settings.repeats)
-    title = f"{batch} sequences of {NUM_FRAMES} poses, sampled"
-    return _ratio(title, other, own, difference, settings, floor="sampling", at_least=2.0)
-
-
-def _ratio(
-    title: str,
-    theirs: list[float],
-    ours: list[float],
-    difference: float,
-    settings: Settings,
-    *,
-    floor: str,
-    at_least: float = 1.5,
-) -> Measurement:
-    note = f"{_note(settings)}; largest difference {difference:.1g}; {_FLOOR[floor]}"
-    return Measurement(
-        f"{title}, over the published code",
-        ratios(theirs, ours),
-        "x",
-        at_least=at_least,
-        note=note,
-    )
-
-
-def _agreement(found: Tensor, expected: Tensor) -> float:
-    """Largest difference; an error where the two do not compute the same."""
-    difference = float((found - expected).abs().max())
-    if not difference < 1e-3 * max(1.0, float(expected.abs().max())):
-        raise RuntimeError(f"the outputs differ by {difference:g}")
-    return difference
+    return Sides(sample, published_sample, lambda: beside.difference(sample(), published_sample()))
 
 
 def _clip(batch: int) -> Tensor:

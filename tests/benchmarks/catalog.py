@@ -57,6 +57,9 @@ BENCHMARKS = {
         "shape_pose:measure", "main", "shape-pose: training step and rendering, with memory"
     ),
     "poke": Benchmark("poke:measure", "main", "poke: training steps, sampling, first frame"),
+    "profile": Benchmark(
+        "profile:measure", "main", "what bounds a step: its products' share of the time and speed"
+    ),
     "serve": Benchmark(
         "serve:measure", "main", "the page: release of an arrow to the first frame, in a browser"
     ),

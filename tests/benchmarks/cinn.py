@@ -3,12 +3,15 @@
 Processor time, of networks with random weights; every value comes from a process of its own.
 `--against DIR`: a checkout of the published code, whose processes then take turns with ours.
 
-Where the time goes: both programs convolve near the core's peak, so that products are what counts:
-of frames of 64 px, 190 G multiplications a clip as published, 90 G by the plans of
-pipelines.nn.time_convolutions. For small maps of many channels it is the order of the weights in
-memory, which is now made once.
+Where the time goes: the benchmark `profile` says it. Products are counted per clip of 64 px: 190 G
+multiplications as published, 90 G by the plans of pipelines.nn.time_convolutions. A third to a half
+of a published step on a CPU is the system's, which fills the pages of new tensors with zeros; ours
+keeps what it frees. What is timed here is the first step; with one clip of 64 px the first four
+took 11.5, 14.7, 10.1 and 10.5 s, the second one as the optimizers' state was new. Channels last
+took 1.25 times the fourth's time, unlike at 32 px.
 Tried and left out: torch's group norm and batch norm on channels-last frames, slower than means and
-squares frame by frame; a gradient of its own for spectral norm, little gain and less exact.
+squares frame by frame; a gradient of its own for spectral norm, little gain and less exact; huge
+pages, no gain once freed memory is kept.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from pipelines.cinn.steps import (
     stage1_step,
 )
 from pipelines.nn.spectral_norm import fold_spectral_norm
-from pipelines.training.device import choose_device
+from pipelines.training.device import choose_device, keep_freed_memory
 from pipelines.training.optim import build_adam
 from tests.benchmarks.cinn_published import Published, perceptual
 from tests.benchmarks.rows import Apart, Measurement, Settings, apart, cpu_clock, interleaved
@@ -157,25 +160,50 @@ def _note(settings: Settings) -> str:
 
 def step_seconds(work: Work) -> list[float]:
     """Processor time of training steps."""
-    config, device = _config(work.preset), choose_device(work.device)
-    make: Callable[[FamilyConfig, Tensor], Callable[[], object]]
-    if work.what == "1":
-        batch, make = _PRESETS[work.preset], _stage1_stepper
-    elif work.what == "ae":
-        batch, make = config.ae.batch_size, _autoencoder_stepper
-    else:
-        batch, make = config.stage2.batch_size, _flow_stepper
-    if work.against is not None:
-        published = Published(work.against, device)
-        make = {
-            "1": published.stage1_stepper,
-            "ae": published.autoencoder_stepper,
-            "2": published.flow_stepper,
-        }[work.what]
+    batch = None
     if work.is_quick:
         batch = 1 if work.what == "1" else 2
-    clip = _clip(config, batch, device)
-    return _timed(make(config, clip[:, 0] if work.what == "ae" else clip), work)
+    step = stepper(work.preset, work.what, batch, device=work.device, against=work.against)
+    return _timed(step, work)
+
+
+def stepper(
+    preset: str,
+    stage: str,
+    batch: int | None = None,
+    *,
+    device: str = "cpu",
+    against: Path | None = None,
+) -> Callable[[], object]:
+    """One update of a stage, each time on the same batch. batch: clips or images; as published.
+
+    against: a checkout of the published code, to update its networks instead.
+    """
+    config, place = _config(preset), choose_device(device)
+    published = None if against is None else Published(against, place)
+    if published is None:
+        keep_freed_memory()  # as every training of ours does
+    make: Callable[[FamilyConfig, Tensor], Callable[[], object]]
+    if stage == "1":
+        usual, make = _PRESETS[preset], published.stage1_stepper if published else _stage1_stepper
+    elif stage == "ae":
+        usual = config.ae.batch_size
+        make = published.autoencoder_stepper if published else _autoencoder_stepper
+    else:
+        usual = config.stage2.batch_size
+        make = published.flow_stepper if published else _flow_stepper
+    clip = _clip(config, batch or usual, place)
+    return make(config, clip[:, 0] if stage == "ae" else clip)
+
+
+def sampler(preset: str, batch: int) -> Callable[[], object]:
+    """From start frames and residuals to 16 frames each, on the CPU."""
+    config, place = _config(preset), choose_device("cpu")
+    start, residual = _drawn(config, batch, place)
+    keep_freed_memory()
+    model = _model(config, place)
+    model = replace(model, decoder=for_sampling(model.decoder))  # type: ignore[arg-type]
+    return partial(sample_video, model, start, residual, 16)
 
 
 def sampling_seconds(work: Work) -> list[float]:
@@ -184,6 +212,7 @@ def sampling_seconds(work: Work) -> list[float]:
     start, residual = _drawn(config, int(work.what), device)
     if work.against is not None:
         return _timed(Published(work.against, device).sampler(config, start, residual), work)
+    keep_freed_memory()  # as every sampling of ours does
     model, half = _model(config, device), work.precision != "fp32"
     if half and device.type == "cpu":
         decoder = fold_spectral_norm(model.decoder)

@@ -1,8 +1,8 @@
 """The published cinn networks and updates, made to run on any device, to be timed beside ours.
 
 From a checkout of the published code, which is imported as it is. What it needs beside torch and
-torchvision is replaced by stand-ins: the perceptual network, PSNR and SSIM are ours on both sides,
-and what it logs goes nowhere.
+torchvision is replaced by stand-ins: PSNR and SSIM are ours on both sides, and what it logs goes
+nowhere. Its perceptual network has random weights, as ours has.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from pipelines.cinn.config import FamilyConfig
@@ -28,20 +29,8 @@ _LOG = types.SimpleNamespace(append=lambda _: None)
 
 
 def perceptual(device: torch.device) -> nn.Module:
-    """The perceptual network of both sides, with random weights."""
+    """Our perceptual network, with random weights."""
     return Lpips().eval().requires_grad_(False).to(device)
-
-
-class _Distance(nn.Module):
-    """A perceptual network with a distance per pair, N 1 1 1, as the published losses expect it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        distance: Tensor = self.network(first, second)
-        return distance.reshape(-1, 1, 1, 1)
 
 
 class Published:
@@ -52,15 +41,17 @@ class Published:
         sys.path.insert(0, str(folder))
         quality = types.ModuleType("pytorch_lightning.metrics.functional")
         quality.psnr, quality.ssim = image_quality.psnr, image_quality.ssim  # type: ignore[attr-defined]
-        distance = types.ModuleType("stage2_cINN.AE.modules.LPIPS")
-        distance.LPIPS = lambda: _Distance(perceptual(device))  # type: ignore[attr-defined]
         logger = types.ModuleType("wandb")
         logger.log = lambda *_, **__: None  # type: ignore[attr-defined]
         downloads = types.ModuleType("stage2_cINN.AE.modules.ckpt_util")
         downloads.get_ckpt_path = lambda name: name  # type: ignore[attr-defined]
         empty = ("pytorch_lightning", "pytorch_lightning.metrics")
-        for stand_in in (quality, distance, logger, downloads, *map(types.ModuleType, empty)):
+        for stand_in in (quality, logger, downloads, *map(types.ModuleType, empty)):
             sys.modules[stand_in.__name__] = stand_in
+        # its perceptual network keeps the random weights it is made with
+        trunk = torchvision.models.vgg16
+        torchvision.models.vgg16 = lambda **_: trunk(weights=None)
+        _module("stage2_cINN.AE.modules.LPIPS").LPIPS.load_from_pretrained = lambda _: None
         if device.type == "cpu":  # its modules ask for a GPU in so many words
             Tensor.cuda = lambda tensor, *_, **__: tensor  # type: ignore[method-assign]
             nn.Module.cuda = lambda module, *_, **__: module  # type: ignore[method-assign]

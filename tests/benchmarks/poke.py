@@ -21,6 +21,7 @@ from pipelines.poke.build import build_model, build_networks, build_optimizers
 from pipelines.poke.config import FamilyConfig
 from pipelines.poke.inference import answer, answer_video
 from pipelines.poke.perceptual import build_image_loss
+from pipelines.poke.sampling_form import for_sampling
 from pipelines.poke.steps import Batch, draw_step, poke_step
 from pipelines.training.device import choose_device
 from tests.benchmarks.poke_published import Published, Step
@@ -35,27 +36,22 @@ from tests.benchmarks.rows import (
     seconds,
 )
 
-_PRESETS = {"plants_64": False, "plants_128": True}
-"""Preset -> whether the row of its training step has both discriminators."""
+_PRESETS = {"plants_64": 10, "plants_128": 2}
+"""Preset -> clips in a step: at 128 fewer than its 9, for the time."""
+_COMPARED = {"plants_64": ((10, False), (2, True)), "plants_128": ((1, True),)}
+"""Preset -> batches beside the published code, and whether both discriminators take part."""
 _FIRST_FRAME_S = 0.2
-_COMPARED = {"plants_64": 10, "plants_128": 2}
-"""Preset -> clips in a step beside the published code: at 128 fewer than its 9, for the time."""
 _SAME = 1e-3
-_SAMPLING_FLOOR = (
-    "; it has 1.25 times our multiplications, and at least eight tenths of our time are "
-    "convolutions at the processor's full speed"
-)
-"""Why sampling is not twice as fast: counted from the layers, and seen in a profile."""
+_SIDES = ("ours", "theirs")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(settings: Settings) -> Iterator[Measurement]:
     """Rows of both sizes; each in a process of its own, for its memory."""
-    for preset, has_critics in _PRESETS.items():
-        critics = "both discriminators" if has_critics else "no discriminators yet"
-        batch = 1 if settings.quick else _config(preset).batch_size
-        name = f"{preset}, training step, batch {batch}, {critics}"
-        yield _row(settings, name, step_seconds, preset, has_critics, batch)
+    for preset, most in _PRESETS.items():
+        batch = 1 if settings.quick else most
+        name = _step_name(preset, batch, has_critics=True)
+        yield _row(settings, name, step_seconds, preset, True, batch)
         for count in (1, 8):
             name = f"{preset}, sampling 10 frames, batch {count}"
             yield _row(settings, name, sampling_seconds, preset, count)
@@ -63,7 +59,13 @@ def measure(settings: Settings) -> Iterator[Measurement]:
         name = f"{preset}, poke to first frame"
         yield _row(settings, name, first_frame_seconds, preset, at_most=at_most)
         if settings.against is not None:
-            yield from _beside(settings, preset, has_critics)
+            yield from _sampling_beside(settings, preset)
+            yield from _steps_beside(settings, preset)
+
+
+def _step_name(preset: str, batch: int, *, has_critics: bool) -> str:
+    critics = "both discriminators" if has_critics else "no discriminators yet"
+    return f"{preset}, training step, batch {batch}, {critics}"
 
 
 def _row(
@@ -134,30 +136,36 @@ class Turns(NamedTuple):
     difference: float
 
 
-def _beside(settings: Settings, preset: str, has_critics: bool) -> Iterator[Measurement]:
-    common = (str(settings.against), settings.device, settings.repeats)
+def _sampling_beside(settings: Settings, preset: str) -> Iterator[Measurement]:
     for count in (1, 8):
-        done = apart(sampling_turns, preset, count, *common)
-        title = f"{preset}, sampling 10 frames, batch {count}, over the published code"
-        yield _ratio(title, done, 2.0, _SAMPLING_FLOOR)
-    batch = 1 if settings.quick else _COMPARED[preset]
-    critics = "both discriminators" if has_critics else "no discriminators yet"
-    done = apart(step_turns, preset, has_critics, batch, *common)
-    title = f"{preset}, training step, batch {batch}, {critics}, over the published code"
-    yield _ratio(title, done, 1.5, "")
-    arguments = (preset, has_critics, batch, str(settings.against), settings.device)
-    ours, theirs = (apart(one_step, *arguments, whose).peak_mb for whose in ("ours", "theirs"))
-    yield Measurement(
-        f"{preset}, training step, batch {batch}, {critics}, memory over the published code's",
-        [ours / theirs], "x", at_most=1, peak_mb=ours, note=f"{ours:.0f} of {theirs:.0f} MB",
-    )  # fmt: skip
+        done = apart(sampling_turns, preset, count, *_common(settings), settings.repeats)
+        name = f"{preset}, sampling 10 frames, batch {count}, over the published code"
+        yield _ratio(name, done, 2.0)
 
 
-def _ratio(title: str, done: Apart, at_least: float, more: str) -> Measurement:
+def _steps_beside(settings: Settings, preset: str) -> Iterator[Measurement]:
+    for most, has_critics in _COMPARED[preset]:
+        step = (preset, has_critics, 1 if settings.quick else most, *_common(settings))
+        name = _step_name(*step[0:3:2], has_critics=has_critics)
+        done = apart(step_turns, *step, settings.repeats)
+        yield _ratio(f"{name}, over the published code", done, 1.5)
+        yield _memory(name, *(apart(one_step, *step, whose).peak_mb for whose in _SIDES))
+
+
+def _common(settings: Settings) -> tuple[str, str]:
+    return str(settings.against), settings.device
+
+
+def _ratio(title: str, done: Apart, at_least: float) -> Measurement:
     turns: Turns = Turns(*done.result)
-    note = f"one thread; random weights; first results differ by {turns.difference:.0e}{more}"
+    note = f"one thread; random weights; first results differ by {turns.difference:.0e}"
     values = ratios(turns.theirs, turns.ours)
     return Measurement(title, values, "x", at_least=at_least, peak_mb=done.peak_mb, note=note)
+
+
+def _memory(what: str, ours: float, theirs: float) -> Measurement:
+    title, note = f"{what}, memory over the published code's", f"{ours:.0f} of {theirs:.0f} MB"
+    return Measurement(title, [ours / theirs], "x", at_most=1, peak_mb=ours, note=note)
 
 
 def sampling_turns(preset: str, batch: int, against: str, device: str, repeats: int) -> Turns:
@@ -180,7 +188,7 @@ def one_step(
 ) -> None:
     """One training step of one side, for its memory."""
     ours, theirs = _steps(preset, has_critics, batch, against, device)
-    (ours if whose == "ours" else theirs)()
+    (ours if whose == _SIDES[0] else theirs)()
 
 
 def _steps(
@@ -211,7 +219,7 @@ def _taking_turns(ours: Step, theirs: Step, repeats: int, device: str) -> Turns:
 
 def _asked(preset: str, batch: int, place: torch.device) -> tuple[Any, torch.Tensor, torch.Tensor]:
     config = _config(preset)
-    model = build_model(config).to(place).eval().requires_grad_(False)
+    model = for_sampling(build_model(config).to(place).eval().requires_grad_(False))
     return model, *_inputs(config, batch, place)
 
 

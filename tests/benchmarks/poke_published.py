@@ -25,6 +25,7 @@ from pipelines.poke import checkpoint
 from pipelines.poke.build import build_model, build_networks, build_optimizers
 from pipelines.poke.config import FamilyConfig
 from pipelines.poke.inference import answer_video
+from pipelines.poke.sampling_form import for_sampling
 from pipelines.poke.steps import Batch, Draws, Networks, poke_step
 
 Step = Callable[[], dict[str, Tensor]]
@@ -60,9 +61,9 @@ class Published:
     def sampling(self, config: FamilyConfig, image: Tensor, poke: Tensor) -> tuple[Step, Step]:
         """Our way and its way from an image and a poke to a video, with the same weights."""
         theirs = self.model(config).eval()
-        ours = build_model(config).to(self._device).eval().requires_grad_(False)
-        ours.load_state_dict(checkpoint.model_state(theirs.state_dict()))
-        num_frames = config.clips.num_frames
+        model = build_model(config).to(self._device).eval().requires_grad_(False)
+        model.load_state_dict(checkpoint.model_state(theirs.state_dict()))
+        ours, num_frames = for_sampling(model), config.clips.num_frames
 
         def mine() -> dict[str, Tensor]:
             video = answer_video(ours, image, poke, num_frames, schedule="every-step")

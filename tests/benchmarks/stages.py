@@ -36,7 +36,7 @@ class Stage(NamedTuple):
 
     length: the setting that says how long it trains, in epochs or steps.
     names: size -> its setting.  first: the smallest sizes; grown: of each, in turn, a larger one.
-    others: settings that are the same at every size.
+    others: settings that differ from the preset at every size.
     """
 
     family: str
@@ -106,6 +106,7 @@ STAGES = (
         _PERCEPTUAL
         | {
             "clips.start": "any",
+            "clips.num_frames": 4,
             "clips.flow_lag": 4,
             "patch.start_step": 0,
             "patch.num_frames": 4,
@@ -174,17 +175,17 @@ _TRAINERS = sorted({f"{FAMILIES[each.family].package}.train" for each in STAGES}
 
 def prepare(stage: Stage, sizes: Sizes, root: Path) -> None:
     """Data below root/data, and a run of each earlier stage, or other family, it is built on."""
-    size_px = sizes.get("size_px", 32)
+    size_px, num_frames = sizes.get("size_px", 32), _NUM_FRAMES + sizes.get("num_frames", 0)
     if stage.family == "behavior":
-        behavior_world.prepare_poses(root / "data", {"train": 8, "val": 1}, num_frames=_NUM_FRAMES)
+        behavior_world.prepare_poses(root / "data", {"train": 8, "val": 1}, num_frames=num_frames)
     elif stage.family == "shape-pose":
         behavior_world.prepare_pictures(
             root / "data", {"train": 4, "val": 1}, num_frames=4, size_px=size_px
         )
     elif stage.family == "poke":
-        poke.prepare_squares(root / "data", counts=_COUNTS, size_px=size_px, num_frames=_NUM_FRAMES)
+        poke.prepare_squares(root / "data", counts=_COUNTS, size_px=size_px, num_frames=num_frames)
     else:
-        cinn.prepare_squares(root / "data", counts=_COUNTS, size_px=size_px, num_frames=_NUM_FRAMES)
+        cinn.prepare_squares(root / "data", counts=_COUNTS, size_px=size_px, num_frames=num_frames)
     row = FAMILIES[stage.family]
     for earlier in row.needs.get(stage.stage, ()):
         carry_out(
@@ -341,7 +342,7 @@ def _validated(stage: Stage, sizes: Sizes, changes: Mapping[str, Any]) -> Any:
     config["data"] = _DATA.get(stage.family, {"dataset": "squares"})
     config.setdefault("train", {}).update(device="cpu", threads=1, log_every=1, save_every=100_000)
     given = {stage.names[size]: value for size, value in sizes.items() if size in stage.names}
-    for name, value in (given | dict(stage.others) | dict(changes)).items():
+    for name, value in (dict(stage.others) | given | dict(changes)).items():
         put(config, name, value)
     if stage.family == "cinn" and sizes:  # how often the decoder doubles follows from the sizes
         put(config, "stage1.decoder_upsample_space", [max(1, sizes["size_px"] // 32), 1])

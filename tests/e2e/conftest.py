@@ -95,3 +95,24 @@ def start_images(desk: Desk, tmp_path: Path) -> list[Path]:
     for image in images:
         image.write_bytes((tmp_path / "sheet.png").read_bytes())
     return images
+
+
+def walked(folder: Path, *steps: tuple[str | Path, ...]) -> Desk:
+    """A desk at which these commands have been typed, one after the other."""
+    desk = Desk(folder)
+    for words in steps:
+        answer = desk.i2v(*words, "--json")
+        assert answer.code == 0, f"{words}: {answer.err}{answer.out}"
+    return desk
+
+
+@pytest.fixture(scope="session")
+def plants(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """Generated plants, and two small models that were trained on them for seconds."""
+    return walked(
+        tmp_path_factory.mktemp("plants"),
+        ("download", "synthetic", "--kinds", "plant", *TINY, "--size", "32"),
+        ("extract-frames", "synthetic", "--size", "32"),
+        ("train", "poke", *TINY, "--name", "plants"),
+        ("train", "poke", *TINY, "--name", "untrained", "--max-steps", "1"),
+    )

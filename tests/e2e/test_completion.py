@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import TINY, Desk
+from tests.e2e.conftest import ROOT, TINY, Desk
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,22 @@ def test_videos_are_made_between_two_images(
     meta = json.loads((tmp_path / "between" / "meta.json").read_text())
     assert meta["includes_start_frame"] and set(meta["images"]) == {"start", "end"}
     assert len({video["frames_sha256"] for video in meta["videos"]}) == num
+
+
+def test_a_tensorflow_module_fills_in_place_of_a_run(studio: Desk, tmp_path: Path) -> None:
+    python = studio.i2v("env", "python", "fvd", "--json").result["python"]
+    module = tmp_path / "module"
+    command = [python, "-m", "tests.pipelines.fvd.tweening_modules", str(module)]
+    subprocess.run(command, cwd=ROOT, env=studio.variables(), check=True, timeout=600)
+    answer = studio.i2v(
+        "sample", "inbetween", "--backend", "tfhub", "--module", module, "--frames", "14",
+        "--start", start_image(studio), "--end", start_image(studio, 1),
+        "--out", tmp_path / "between", "--json",
+    )  # fmt: skip
+    assert answer.result["videos"] == 1
+    meta = json.loads((tmp_path / "between" / "meta.json").read_text())
+    assert meta["backend"] == "tfhub" and meta["versions"].keys() >= {"tensorflow"}
+    assert meta["module"] == str(module) and set(meta["images"]) == {"start", "end"}
 
 
 def test_both_families_fill_the_same_clips_in_one_table_on_one_page(

@@ -21,6 +21,20 @@ from tests.learning.behavior_world import NUM_FRAMES
 
 CPU = torch.device("cpu")
 _CLASSIFIER_STEPS = 200
+_NUM_PROBES, _RESAMPLES = 5, 1000
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What probes cannot tell of the first posture: their squared error, over that of the mean.
+
+    low, high: 95 % interval of that, from takes drawn again.  length: the same of distances.
+    """
+
+    share: float
+    low: float
+    high: float
+    length: float
 
 
 @dataclass(frozen=True)
@@ -28,14 +42,14 @@ class Measured:
     """accuracy: share of sequences classified as the source's action, real and transferred.
 
     start: mean distance of joints between a target's posture and the first pose made, over the
-    height of the body.  leak: error of a probe from code to first posture, over that of the mean.
+    height of the body.
     """
 
     accuracy_real: float
     accuracy_transferred: float
     accuracy_sampled: float
     start: float
-    leak: float
+    leak: Leak
 
 
 def measure(run_dir: Path, data_root: Path) -> Measured:
@@ -45,7 +59,7 @@ def measure(run_dir: Path, data_root: Path) -> Measured:
     data = open_poses(data_root, model.config, quiet, scale=model.scale, splits=("test",))
     seen, seen_actions = _training_clips(data)
     arrays = data.held_out_clips(800)
-    assert arrays is not None
+    assert arrays is not None and data.held_out is not None
     clips, actions = torch.from_numpy(arrays["poses"]), torch.from_numpy(arrays["action"])
     classifier = fitted_classifier(seen[:, 1:], seen_actions)
     code = model.encode(clips)
@@ -62,7 +76,7 @@ def measure(run_dir: Path, data_root: Path) -> Measured:
         accuracy_transferred=_share(classifier, made, actions),
         accuracy_sampled=float(torch.bincount(kinds, minlength=len(ACTIONS)).min() / len(kinds)),
         start=_start_error(model, made[:, 0], targets),
-        leak=_leak(model, seen, code, clips[:, 0]),
+        leak=_leak(model, seen, code, clips[:, 0], num_takes=len(data.held_out.rows)),
     )
 
 
@@ -104,11 +118,23 @@ def _start_error(model: BehaviorModel, made: Tensor, targets: Tensor) -> float:
     return float(np.linalg.norm(first - posture, axis=-1).mean() / height)
 
 
-def _leak(model: BehaviorModel, seen: Tensor, code: Tensor, postures: Tensor) -> float:
-    settings = EvaluationSettings(batch_size=128, steps=400)
-    told = model.encode(seen)
-    probe = fitted_regressor(told, seen[:, 0], settings)
-    with torch.no_grad():
-        error = (probe(code) - postures).norm(dim=1).mean()
-    chance = (seen[:, 0].mean(0) - postures).norm(dim=1).mean()
-    return float(error / chance)
+def _leak(
+    model: BehaviorModel, seen: Tensor, code: Tensor, postures: Tensor, *, num_takes: int
+) -> Leak:
+    """Of several probes, which see the codes of training clips; asked about held-out ones.
+
+    postures: of as many clips of each take, one take after another.
+    """
+    told, errors = model.encode(seen), []
+    for seed in range(_NUM_PROBES):
+        settings = EvaluationSettings(batch_size=128, steps=400, seed=seed)
+        probe = fitted_regressor(told, seen[:, 0], settings)
+        with torch.no_grad():
+            errors.append((probe(code) - postures).norm(dim=1))
+    found, chance = torch.stack(errors), (seen[:, 0].mean(0) - postures).norm(dim=1)
+    by_take = torch.stack([found.square().mean(0), chance.square()]).view(2, num_takes, -1).sum(2)
+    draw = torch.Generator().manual_seed(0)
+    again = by_take[:, torch.randint(num_takes, (_RESAMPLES, num_takes), generator=draw)].sum(2)
+    low, high = (again[0] / again[1]).quantile(torch.tensor([0.025, 0.975])).tolist()
+    share = float(by_take[0].sum() / by_take[1].sum())
+    return Leak(share, low, high, float(found.mean() / chance.mean()))

@@ -144,7 +144,7 @@ SETTINGS: Mapping[str, Any] = {
         "auxiliary": {"classifiers": False},
         "optimizer": {"learning_rate": 2e-3},
         "milestones": [0.5],
-        "epochs": 2,
+        "epochs": 3,
         "tuning_epochs": 0,
     },
     "stage2": {

@@ -108,13 +108,20 @@ def _pack(writer: PackWriter, video_id: str, split: str, clip: Clip) -> dict[str
     return writer.add(row, clip.frames)
 
 
-def request(root: Path, kind: str, *, steps: int, threads: int | None = None) -> TrainRequest:
-    """A request to train into root/<kind> on root/data."""
+def request(root: Path, kind: str, *, steps: int, mixes_ends: bool = True) -> TrainRequest:
+    """A request to train into run_dir(root, kind) on root/data."""
     config = {
         **SETTINGS,
         "data": {"dataset": DATASET, "include": [f"{kind}/*"]},
         "steps": steps,
-        "train": {**SETTINGS["train"], "threads": threads},
+        "network": {**SETTINGS["network"], "mixes_ends": mixes_ends},
     }
-    fields = {"config": config, "data_root": root / "data", "run_dir": root / kind}
-    return TrainRequest.model_validate(fields)
+    folder = run_dir(root, kind, mixes_ends=mixes_ends)
+    return TrainRequest.model_validate(
+        {"config": config, "data_root": root / "data", "run_dir": folder}
+    )
+
+
+def run_dir(root: Path, kind: str, *, mixes_ends: bool = True) -> Path:
+    """Where the model of a kind of videos is trained."""
+    return root / (kind if mixes_ends else f"{kind}-plain")

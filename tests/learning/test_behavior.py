@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.behavior.config import TrainRequest
+from pipelines.behavior.config import BehaviorLossConfig, TrainRequest
 from pipelines.behavior.train import train
 from pipelines.events import Work
 from pipelines.shape_pose.config import TrainRequest as RendererRequest
@@ -40,13 +40,13 @@ class Form:
     decibels: float
 
 
-NEAR_CHANCE = 0.7**0.5
-"""Near chance as the published training understands it: a code is rewarded for hiding the posture
-until a regressor's squared error is 0.7 of chance's (scaled poses have variance 1) and no further.
-In distances that is the root."""
+UNPREDICTABLE = max(BehaviorLossConfig().regressor_bounds)
+"""Near chance as published: training rewards a code for hiding the posture until a regressor's
+squared error is 0.7 of the poses' variance, and no further. How much the code of a net tells goes
+up and down as the regressor learns along, so the whole interval must lie above that."""
 
-FULL = Form(3000, 1250, 400, 120, 1000, accuracy=0.8, leak=NEAR_CHANCE, rarest=0.1, decibels=3.0)
-SHORT = Form(1500, 500, 150, 60, 250, accuracy=0.8, leak=0.7, rarest=0.05, decibels=0.5)
+FULL = Form(3000, 2812, 400, 120, 1000, 0.8, leak=UNPREDICTABLE, rarest=0.1, decibels=3.0)
+SHORT = Form(1500, 500, 150, 60, 250, accuracy=0.8, leak=0.6, rarest=0.05, decibels=0.5)
 START = 0.05
 
 
@@ -126,11 +126,12 @@ def test_a_probe_cannot_tell_the_first_posture_from_the_code(
     wanted = (FULL if is_full() else SHORT).leak
     found = world.measured.leak
     findings.add(
-        "probe from code to first posture, error over that of the mean posture",
-        f"{found:.2f}",
-        f"at least {wanted:.2f}",
+        "probes from code to first posture, squared error over that of the mean posture (95 % "
+        "interval; distances)",
+        f"{found.share:.2f} ({found.low:.2f} to {found.high:.2f}; {found.length:.2f})",
+        f"all above {wanted:g}",
     )
-    assert found >= wanted
+    assert found.low >= wanted
 
 
 def test_samples_show_every_action(world: World, findings: Findings) -> None:

@@ -15,7 +15,7 @@ import pytest
 from platformdirs import user_cache_dir
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.e2e.conftest import ROOT, TINY, Desk
+from tests.e2e.conftest import ROOT, TINY, Desk, walked
 
 FLAGS = (
     "--headless",
@@ -74,27 +74,6 @@ class Serving:
         """The process groups of the workers that this command has started."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return {int(text) for text in children.read_text().split()}
-
-
-def walked(folder: Path, *steps: tuple[str | Path, ...]) -> Desk:
-    """A desk at which these commands have been typed, one after the other."""
-    desk = Desk(folder)
-    for words in steps:
-        answer = desk.i2v(*words, "--json")
-        assert answer.code == 0, f"{words}: {answer.err}{answer.out}"
-    return desk
-
-
-@pytest.fixture(scope="session")
-def plants(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """Generated plants, and two small models that were trained on them for seconds."""
-    return walked(
-        tmp_path_factory.mktemp("plants"),
-        ("download", "synthetic", "--kinds", "plant", *TINY, "--size", "32"),
-        ("extract-frames", "synthetic", "--size", "32"),
-        ("train", "poke", *TINY, "--name", "plants"),
-        ("train", "poke", *TINY, "--name", "untrained", "--max-steps", "1"),
-    )
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from pipelines.poke.networks import (
     poke_strengths,
     published_layout,
 )
+from pipelines.poke.sampling_form import for_sampling
 from pipelines.poke.steps import Batch, Draws, Networks, Optimizers, poke_step
 from tests.parity.harness import Case, CaseError, Result, Weights, built
 
@@ -142,7 +143,7 @@ def _run_end_to_end(case: Case) -> Result:
     places = torch.tensor([[[settings["row"], settings["col"]]]])
     values = torch.tensor([[[settings["dx"], settings["dy"]]]])
     poke = pokes.poke_map(places, values, size_px=size_px, patch_px=settings["size"])
-    video, _, _ = _model(case)(image[None], poke, _strengths(case.config))
+    video, _, _ = for_sampling(_model(case))(image[None], poke, _strengths(case.config))
     return {"network_image": image, "video": video, "video_uint8": to_bytes(video)}
 
 

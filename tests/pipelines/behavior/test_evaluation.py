@@ -130,6 +130,7 @@ def test_eval_pose_measures_a_run_and_writes_its_numbers(trained, tmp_path, monk
     assert len(found["rows"]) > 12
     stored = json.loads((tmp_path / "metrics.json").read_text())["evaluations"][0]
     assert stored["results"][0]["metric"].startswith("pose: ASD (normal)")
+    assert (request.source / "samples" / "codes" / "grid.png").is_file()
 
 
 def test_eval_pose_of_videos_says_that_it_measures_a_run(tmp_path):

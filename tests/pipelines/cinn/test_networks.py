@@ -9,7 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipelines.cinn.autoencoder import ImageDecoder, ImageEncoder, code_chunks
+from pipelines.cinn.autoencoder import (
+    FixedSpectralConv2d,
+    ImageDecoder,
+    ImageEncoder,
+    code_chunks,
+)
 from pipelines.cinn.config import AutoencoderConfig, FlowConfig, Stage1Config
 from pipelines.cinn.decoder import DecoderBlock, VideoDecoder
 from pipelines.cinn.discriminators import PatchDiscriminator, TemporalDiscriminator
@@ -313,10 +318,11 @@ def test_image_decoder_splits_the_code_as_published() -> None:
 
 def test_image_decoders_spectral_norm_is_the_same_in_training_and_eval() -> None:
     decoder = ImageDecoder(size_px=16, embedding_size=8, width=4, class_hidden=8)
-    weight = decoder.to_image.weight
-    first, second = decoder.to_image.norm(weight), decoder.to_image.norm(weight)
+    layer, maps = decoder.to_image, torch.randn(1, 4, 16, 16)
+    first, second = layer(maps), layer(maps)
     assert torch.equal(first, second)
-    assert torch.equal(first, decoder.eval().to_image.norm(weight))
+    decoder.eval()
+    assert torch.equal(first, layer(maps))
 
 
 def test_image_encoder_limits_its_log_variance() -> None:
@@ -357,3 +363,26 @@ def test_flow_is_built_for_the_sizes_of_the_other_stages() -> None:
     assert math.isfinite(log_det.sum().item())
     with pytest.raises(UserError, match="halves"):
         build_flow(config, 7, 10)
+
+
+@pytest.mark.parametrize("size_px", [2, 32])
+def test_the_image_decoders_spectral_norm_is_of_the_weight_for_small_and_large_maps(
+    size_px: int,
+) -> None:
+    """Whichever is the smaller one is divided: the values and all gradients are the same."""
+    torch.manual_seed(0)
+    layer = FixedSpectralConv2d(6, 5, 3).double()
+    x = torch.randn(1, 6, size_px, size_px).double().requires_grad_()
+    assert (x.numel() < layer.weight.numel()) == (size_px == 2)
+    right = layer.weight.flatten(1).t() @ layer.norm.vector
+    product = layer.weight.flatten(1) @ (right / (right.norm() + 1e-4))
+    largest = (product / (product.norm() + 1e-4)) @ product
+    expected = F.conv2d(x, layer.weight / largest, layer.bias, padding=1)
+    made = layer(x)
+    torch.testing.assert_close(made, expected)
+    weighting = torch.randn_like(made)
+    gradients = [
+        torch.autograd.grad((each * weighting).sum(), (x, layer.weight, layer.bias))
+        for each in (made, expected)
+    ]
+    torch.testing.assert_close(*gradients)

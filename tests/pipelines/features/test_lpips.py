@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.features.lpips import Lpips, lpips_state
+from pipelines.features import lpips as our_lpips
+from pipelines.features.lpips import Lpips, lpips_state, total
 from pipelines.features.vgg import Vgg16, vgg16_state
 
 # the package asks for its random trunk in torchvision's old way
@@ -49,6 +50,25 @@ def test_gradient_goes_to_the_images_and_to_no_weight(ours: Lpips) -> None:
     assert fake.grad is not None
     assert fake.grad.abs().max() > 0
     assert not any(p.requires_grad for p in ours.parameters())
+
+
+def test_a_few_images_at_a_time_give_what_all_at_once_do(
+    ours: Lpips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five pairs in parts of two, one and so on, each distance with a weight of its own."""
+    real, fake = (torch.cat([images(seed), images(seed + 1), images(seed)[:1]]) for seed in (1, 4))
+    fake.requires_grad_()
+    weights = torch.arange(1.0, 6.0)
+    expected = total(ours.terms(real, fake))
+    (gradient,) = torch.autograd.grad((weights * expected).sum(), fake)
+    for num in (1, 2, 8):
+        monkeypatch.setattr(our_lpips, "_PIXELS_AT_ONCE", num * 32 * 32)
+        made = ours(real, fake)
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-7)
+        (found,) = torch.autograd.grad((weights * made).sum(), fake)
+        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-7)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(real, fake), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_uniform_image_gives_a_finite_gradient(ours: Lpips) -> None:

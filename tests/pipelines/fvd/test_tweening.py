@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from pipelines.events import EXIT_NO_DATA, EXIT_USAGE, UserError, Work
 from pipelines.inbetween.config import HubRequest
@@ -15,41 +14,12 @@ from pipelines.inbetween.tfhub import load, sample
 from pipelines.io.images import write_png
 from pipelines.io.sample_folders import read_sample_folder
 from pipelines.io.video import read_video
-
-_PAIRS = tf.TensorSpec([16, 2, 64, 64, 3], tf.float32, name="input_frames")
-
-
-class _CrossFade(tf.Module):
-    """Mixes both images: the shapes and the ranges of the published modules."""
-
-    @tf.function(input_signature=[_PAIRS])
-    def fill(self, input_frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        share = tf.reshape(tf.range(1, 15, dtype=tf.float32) / 15, (1, 14, 1, 1, 1))
-        first, last = input_frames[:, :1], input_frames[:, 1:]
-        return {"default": first * (1 - share) + last * share}
-
-    @tf.function(input_signature=[_PAIRS])
-    def too_few(self, input_frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"default": tf.repeat(input_frames[:, :1], 7, axis=1)}
-
-
-class _Noisy(_CrossFade):
-    @tf.function(input_signature=[_PAIRS])
-    def fill(self, input_frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {
-            "default": tf.repeat(input_frames[:, :1], 14, 1)
-            + tf.random.normal([16, 1, 1, 1, 1], 0, 20)
-        }
-
-
-def saved(folder: Path, module: tf.Module, function: str = "fill", name: str = "default") -> Path:
-    tf.saved_model.save(module, str(folder), signatures={name: getattr(module, function)})
-    return folder
+from tests.pipelines.fvd.tweening_modules import CrossFade, Noisy, saved
 
 
 @pytest.fixture(scope="module")
 def module_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tmp_path_factory.mktemp("tfhub") / "module", _CrossFade())
+    return saved(tmp_path_factory.mktemp("tfhub") / "module", CrossFade())
 
 
 @pytest.fixture
@@ -86,7 +56,7 @@ def test_the_video_goes_from_the_start_to_the_end_image(request_fields: dict[str
 def test_several_videos_differ_where_the_module_draws_noise(
     tmp_path: Path, request_fields: dict[str, object]
 ) -> None:
-    module = saved(tmp_path / "noisy", _Noisy())
+    module = saved(tmp_path / "noisy", Noisy())
     fields = request_fields | {"module": str(module), "num": 2}
     sample(HubRequest.model_validate(fields), Work())
     meta = json.loads((tmp_path / "out" / "meta.json").read_text())
@@ -100,7 +70,7 @@ def test_several_videos_differ_where_the_module_draws_noise(
 def test_a_module_without_the_signature_is_refused(
     tmp_path: Path, function: str, name: str, message: str
 ) -> None:
-    folder = saved(tmp_path / "other", _CrossFade(), function, name)
+    folder = saved(tmp_path / "other", CrossFade(), function, name)
     with pytest.raises(UserError, match=message) as caught:
         load(folder)
     assert caught.value.exit_code == EXIT_USAGE

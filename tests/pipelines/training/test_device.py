@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import platform
+import resource
+
 import pytest
 import torch
 
 from pipelines.events import UserError
-from pipelines.training.device import choose_device, prepare_device
+from pipelines.training.device import choose_device, keep_freed_memory, prepare_device
 
 
 def test_auto_finds_a_device_that_works():
@@ -15,6 +18,16 @@ def test_auto_finds_a_device_that_works():
 def test_threads_are_set():
     prepare_device("cpu", threads=1)
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_new_tensor_takes_the_pages_of_a_freed_one():
+    """Ten times 64 MB are 160,000 pages, which the system would have to fill with zeros."""
+    keep_freed_memory()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**24)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 80_000
 
 
 @pytest.mark.parametrize(

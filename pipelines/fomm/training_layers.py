@@ -1,0 +1,136 @@
+"""Convolutions with gradients, in whichever form a CPU is fastest at: the same up to rounding.
+
+The library's own are slow where a map is so small that bringing its many weights in order takes
+longer than the products, and where every pixel of an image is there twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from pipelines.fomm.sampling_layers import (
+    PackedConv,
+    doubling_kernel,
+    pays_by_mixtures,
+)
+from pipelines.nn.packed_layers import MixedConv
+from pipelines.nn.products import linear
+
+_FEW_PLACES, _MANY_WEIGHTS = 512, 2_000_000
+_LEAST_PLACES = 256
+"""Of a small image, from which on a transposed convolution is faster than doubling it."""
+
+_TAPS = [(row, column) for row in range(3) for column in range(3)]
+
+
+def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of stride 1. x: B C H W.  Returns B C' H' W'."""
+    places = len(x) * x.shape[2] * x.shape[3]
+    is_small = places <= _FEW_PLACES and conv.weight.numel() >= _MANY_WEIGHTS
+    if not is_small or not _is_plain(conv, x):
+        made: Tensor = conv(x)
+        return made
+    return _as_product(conv, x)
+
+
+def doubled_and_convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Each pixel twice, then a 3 x 3 convolution (padding 1). x: B C H W.  Returns B C' 2H 2W.
+
+    Together they are a transposed convolution, with four products for nine.
+    """
+    places = len(x) * x.shape[2] * x.shape[3]
+    if places < _LEAST_PLACES or not _is_plain(conv, x):
+        return convolved(conv, F.interpolate(x, scale_factor=2, mode="nearest"))
+    kernel = doubling_kernel(conv.weight)
+    return F.conv_transpose2d(x, kernel, conv.bias, stride=2, padding=1)
+
+
+def convolved_by_both(
+    first: nn.Module, second: nn.Module | None, x: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """What two convolutions of the same shape make of an image, None for one that is not there.
+
+    As one convolution: few channels result, and the image is then read once.
+    """
+    if second is None:
+        return first(x), None
+    if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
+        return first(x), second(x)
+    assert first.bias is not None and second.bias is not None
+    weight = torch.cat([first.weight, second.weight])
+    made = F.conv2d(x, weight, torch.cat([first.bias, second.bias]), padding=first.padding)
+    mine, its = made.split([first.out_channels, second.out_channels], dim=1)
+    return mine, its
+
+
+class FrozenConv(nn.Module):
+    """A 3 x 3 convolution (padding 1) whose weights never change, with a gradient to its input.
+
+    The gradient is such a convolution too, with the kernel turned round.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self._weight, self._bias = conv.weight.detach(), conv.bias
+        self._there: nn.Module | None = None
+        self._back: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H W, in the precision of the weights."""
+        x = x.to(self._weight.dtype)
+        made: Tensor = _Frozen.apply(x, self) if x.requires_grad else self.there(x)
+        return made
+
+    def there(self, x: Tensor) -> Tensor:
+        """The convolution itself."""
+        if self._there is None:
+            self._there = _frozen(self._weight, self._bias, x)
+        made: Tensor = self._there(x)
+        return made
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """From the gradient of the result to that of the input."""
+        if self._back is None:
+            self._back = _frozen(self._weight.flip(2, 3).transpose(0, 1), None, gradient)
+        made: Tensor = self._back(gradient)
+        return made
+
+
+class _Frozen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, conv: FrozenConv) -> Tensor:
+        ctx.conv = conv
+        return conv.there(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.conv.back(gradient), None
+
+
+def _frozen(weight: Tensor, bias: Tensor | None, x: Tensor) -> nn.Module:
+    """A convolution for images like x."""
+    if pays_by_mixtures(weight, x):
+        return MixedConv(weight, bias)
+    return PackedConv(weight, bias, padding=(1, 1))
+
+
+def _as_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """By one product of matrices: weights whose channels lie last are read as they lie."""
+    height, width = x.shape[2:]
+    maps = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    taps = [maps[:, row : row + height, column : column + width] for row, column in _TAPS]
+    places = torch.cat(taps, dim=3)
+    made = linear(places.flatten(0, 2), conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
+    return made.unflatten(0, (len(x), height, width)).permute(0, 3, 1, 2)
+
+
+def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether the other forms were measured for it: on a CPU, not in 16 bits."""
+    is_same = conv.kernel_size == (3, 3) and conv.padding == (1, 1)
+    return is_same and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")

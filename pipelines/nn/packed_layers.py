@@ -1,0 +1,327 @@
+"""Layers of a trained network as a CPU infers with them: the same numbers, up to rounding.
+
+`pack` puts them in the place of torch's. Weights are brought into the order that the library's
+kernels want once and not with every call, which for a map of few places and many channels takes
+longer than the convolution. A square of results of a 3 x 3 convolution is made of fewer products of
+mixtures than of taps (Winograd, 1980). Norms and activations take few passes.
+
+Maps are B C H W as everywhere, with channels last in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipelines.nn.time_convolutions import FrameConv
+
+_LEAST_CHANNELS = 32
+"""With fewer, mixing takes longer than it saves."""
+_FEW_PLACES = 512
+"""A map with more has its weights brought into order in no time compared with the rest."""
+_ROWS = 64
+"""So many keep the kernels busy; of more, mixtures and products no longer stay near the core."""
+
+
+def pack(network: nn.Module, *, mixes: bool = True) -> nn.Module:
+    """Replace the layers of a network in eval mode, without spectral norm, that gain by it.
+
+    mixes: whether sums may be taken another way: convolutions by mixtures, norms in plain order.
+    What is the same at most places then gets rounding errors of its own at each of them, and an
+    instance norm of a map with little else in it blows these up.
+    """
+    for name, child in network.named_children():
+        replacement = _packed(child, mixes)
+        if replacement is None:
+            pack(child, mixes=mixes)
+        else:
+            setattr(network, name, replacement)
+    return network
+
+
+def _packed(layer: nn.Module, mixes: bool) -> nn.Module | None:
+    if type(layer) is nn.ELU and layer.alpha == 1:
+        return PackedElu()
+    if type(layer) is nn.InstanceNorm2d and mixes and not layer.affine:
+        return None if layer.track_running_stats else PackedInstanceNorm(layer.eps)
+    if type(layer) is nn.Conv2d and _is_wide(layer) and _is_plain(layer, stride=1):
+        return (MixedConv if mixes else DirectConv)(layer.weight, layer.bias)
+    if type(layer) is nn.ConvTranspose2d and _is_wide(layer) and _is_plain(layer, stride=2):
+        return PackedDoubling(layer) if layer.output_padding == (1, 1) else None
+    return None
+
+
+def _is_wide(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    return min(layer.in_channels, layer.out_channels) >= _LEAST_CHANNELS
+
+
+def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, *, stride: int) -> bool:
+    found = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    is_zero_padded = layer.padding_mode == "zeros"
+    return (
+        found == ((3, 3), (stride, stride), (1, 1), (1, 1)) and layer.groups == 1 and is_zero_padded
+    )
+
+
+class DirectConv(nn.Module):
+    """A 3 x 3 convolution, stride 1, padding 1, tap by tap."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """weight: C' C 3 3.  bias: C'."""
+        super().__init__()
+        self._conv = FrameConv(weight.detach())
+        self._bias = None if bias is None else bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H W."""
+        made = self._conv(x.permute(0, 2, 3, 1))
+        return (made if self._bias is None else made.add_(self._bias)).permute(0, 3, 1, 2)
+
+
+class MixedConv(nn.Module):
+    """The same by products of mixtures."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """weight: C' C 3 3.  bias: C'."""
+        super().__init__()
+        self._weight, self._num_results = weight.detach(), len(weight)
+        self._bias = None if bias is None else bias.detach()
+        self._tile: Tile | None = None
+        self._products = nn.ModuleList()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H W."""
+        batch, _, height, width = x.shape
+        tile = self._tile or self._prepare(x)
+        down, right = (-(-length // tile.size) for length in (height, width))
+        size = (batch, down, tile.size, right, tile.size, self._num_results)
+        made = x.new_empty(size)
+        num_clips = max(1, _ROWS // (down * right))
+        for clips, results in zip(x.split(num_clips), made.split(num_clips), strict=True):
+            pairs = zip(self._products, mixed(clips, tile), strict=True)
+            unmix([product(rows) for product, rows in pairs], tile, out=results)
+        return made.flatten(1, 2).flatten(2, 3)[:, :height, :width].permute(0, 3, 1, 2)
+
+    def _prepare(self, x: Tensor) -> Tile:
+        """Choose tiles that suit maps like these, and mix the weight for them."""
+        height, width = x.shape[2:]
+        is_large = len(x) * -(-height // FOUR.size) * -(-width // FOUR.size) >= _ROWS
+        self._tile = tile = FOUR if is_large else TWO
+        taps = torch.tensor(tile.taps).to(self._weight)
+        weights = torch.einsum("ui,vj,ocij->vuoc", taps, taps, self._weight).flatten(0, 1)
+        # the product that counts once in each result of a tile can bring the bias along
+        carrier = len(taps) + 1
+        self._products.extend(
+            Product(each, self._bias if number == carrier else None)
+            for number, each in enumerate(weights)
+        )
+        self._weight = weights.new_empty(0)
+        return tile
+
+
+class Tile(NamedTuple):
+    """How `size` neighbouring results of 3 taps are made of `len(taps)` products.
+
+    taps: each product's weight as a mixture of the three.
+    mix: neighbours, from the one before the first result to the one after the last, and where to
+    write the mixtures that meet these weights.
+    unmix: the products, and where to write the results.
+    """
+
+    size: int
+    taps: tuple[tuple[float, float, float], ...]
+    mix: Callable[[Sequence[Tensor], Tensor], None]
+    unmix: Callable[[Sequence[Tensor], Tensor], None]
+
+
+def _mix_two(x: Sequence[Tensor], out: Tensor) -> None:
+    torch.sub(x[0], x[2], out=out[0])
+    torch.add(x[1], x[2], out=out[1])
+    torch.sub(x[2], x[1], out=out[2])
+    torch.sub(x[1], x[3], out=out[3])
+
+
+def _unmix_two(x: Sequence[Tensor], out: Tensor) -> None:
+    torch.add(x[0], x[1], out=out[0]).add_(x[2])
+    torch.sub(x[1], x[2], out=out[1]).sub_(x[3])
+
+
+def _mix_four(x: Sequence[Tensor], out: Tensor) -> None:
+    torch.add(x[4], x[0], alpha=4, out=out[0]).sub_(x[2], alpha=5)
+    even, odd = torch.sub(x[4], x[2], alpha=4), torch.sub(x[3], x[1], alpha=4)
+    torch.add(even, odd, out=out[1])
+    torch.sub(even, odd, out=out[2])
+    torch.sub(x[4], x[2], out=even)
+    torch.sub(x[3], x[1], out=odd)
+    torch.add(even, odd, alpha=2, out=out[3])
+    torch.sub(even, odd, alpha=2, out=out[4])
+    torch.add(x[5], x[1], alpha=4, out=out[5]).sub_(x[3], alpha=5)
+
+
+def _unmix_four(x: Sequence[Tensor], out: Tensor) -> None:
+    even, odd, even_far, odd_far = x[1] + x[2], x[1] - x[2], x[3] + x[4], x[3] - x[4]
+    torch.add(x[0], even, out=out[0]).add_(even_far)
+    torch.add(odd, odd_far, alpha=2, out=out[1])
+    torch.add(even, even_far, alpha=4, out=out[2])
+    torch.add(x[5], odd, out=out[3]).add_(odd_far, alpha=8)
+
+
+TWO = Tile(
+    2, ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)), _mix_two, _unmix_two
+)
+FOUR = Tile(
+    4,
+    (
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
+    _mix_four,
+    _unmix_four,
+)
+
+
+def mixed(x: Tensor, tile: Tile) -> Tensor:
+    """What meets the weights of each product. x: B C H W.  Returns P R C, R tiles."""
+    maps = x.permute(0, 2, 3, 1)
+    down, right = (1 + -length % tile.size for length in maps.shape[1:3])
+    maps = F.pad(maps, (0, 0, 1, right, 1, down))
+    return _mixed_along(_mixed_along(maps, 1, tile), 3, tile).flatten(0, 1).flatten(1, 3)
+
+
+def _mixed_along(x: Tensor, dim: int, tile: Tile) -> Tensor:
+    """The mixtures along a side, as a first dimension."""
+    before, last = (slice(None),) * dim, x.shape[dim] - 2 - tile.size
+    neighbours = [
+        x[(*before, slice(first, first + last + 1, tile.size))] for first in range(tile.size + 2)
+    ]
+    made = x.new_empty((len(tile.taps), *neighbours[0].shape))
+    tile.mix(neighbours, made)
+    return made
+
+
+def unmix(products: Sequence[Tensor], tile: Tile, *, out: Tensor) -> None:
+    """The results that products, R C' each, are made for. out: B h size w size C', h x w tiles."""
+    count, (batch, down, _, right, _, channels) = len(tile.taps), out.shape
+    rows = out.new_empty((tile.size, count, *products[0].shape))
+    for number in range(count):
+        tile.unmix(products[number::count], rows[:, number])
+    maps = rows.view(tile.size, count, batch, down, right, channels)
+    tile.unmix(maps.unbind(1), out.permute(2, 4, 0, 1, 3, 5))
+
+
+class PackedDoubling(nn.Module):
+    """The transposed 3 x 3 convolution that doubles height and width: one product, then sums."""
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        """layer: stride 2, padding 1, output padding 1."""
+        super().__init__()
+        self._layer = layer
+        self._product: Product | None = None
+        self._bias = None if layer.bias is None else layer.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' 2H 2W."""
+        if x.shape[2] * x.shape[3] > _FEW_PLACES:  # the sums take as long as packing saves
+            made: Tensor = self._layer(x)
+            return made
+        if self._product is None:
+            weight = self._layer.weight.detach()
+            self._product = Product(weight.permute(2, 3, 1, 0).flatten(0, 2))
+        clips = [self._doubled(clip, self._product) for clip in x.split(1)]
+        return clips[0] if len(clips) == 1 else torch.cat(clips)
+
+    def _doubled(self, x: Tensor, product: Product) -> Tensor:
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        taps = product(rows).view(batch, height, width, 3, 3, -1)
+        made = taps.new_empty((batch, height, 2, width, 2, taps.shape[-1]))
+        # along a side the even results have one tap, the odd ones one of each neighbour
+        even, odd = made.select(2, 0), made.select(2, 1)
+        self._add_columns(taps[:, :, :, 1], out=even)
+        self._add_columns(taps[:, :, :, 2], out=odd)
+        self._add_columns(taps[:, 1:, :, 0], out=odd[:, :-1], begins=False)
+        return made.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
+
+    def _add_columns(self, taps: Tensor, *, out: Tensor, begins: bool = True) -> None:
+        """taps: B H W 3 C.  out: B H W 2 C, which gets them, or has them added."""
+        even, odd = out.unbind(3)
+        if begins:
+            for result, tap in ((even, 1), (odd, 2)):
+                if self._bias is None:
+                    result.copy_(taps[..., tap, :])
+                else:
+                    torch.add(taps[..., tap, :], self._bias, out=result)
+        else:
+            even += taps[..., 1, :]
+            odd += taps[..., 2, :]
+        odd[:, :, :-1] += taps[:, :, 1:, 0]
+
+
+class Product(nn.Module):
+    """Rows times a matrix that stays the same, R C -> R C'."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """weight: C' C.  bias: C'."""
+        super().__init__()
+        self._weight = weight.detach().contiguous()
+        self._bias = None if bias is None else bias.detach()
+        self._is_packed = False
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """rows: R C."""
+        if not self._is_packed and _can_pack(self._weight):
+            # for as many rows as come first; any other number is as right, if not as fast
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, len(rows))
+            self._is_packed = True
+        if self._is_packed:
+            made: Tensor = torch.ops.mkldnn._linear_pointwise(
+                rows, self._weight, self._bias, "none", [], ""
+            )
+            return made
+        return F.linear(rows, self._weight, self._bias)
+
+
+def _can_pack(weight: Tensor) -> bool:
+    """Whether this build of torch has the kernels that take packed weights."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+class PackedInstanceNorm(nn.Module):
+    """Mean 0 and variance 1 over the places of each channel."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self._eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W."""
+        # the batch norm of a single clip is the same, and it alone leaves channels where they are
+        made = [F.batch_norm(each, None, None, training=True, eps=self._eps) for each in x.split(1)]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+
+class PackedElu(nn.Module):
+    """ELU by the exponential that is vectorised, in place of the one that keeps small digits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: any shape; used up."""
+        below = x.clamp(max=0).exp_().sub_(1)
+        return torch.maximum(x, below, out=x)
+
+
+def fast_tanh(x: Tensor) -> Tensor:
+    """Of any shape, used up: the sigmoid is vectorised where tanh is not."""
+    return x.mul_(2).sigmoid_().mul_(2).sub_(1)
