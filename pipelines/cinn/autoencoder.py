@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.training_convolutions import convolved, doubled_and_convolved
+
 _SEED_PX = 4  # size of the decoder's first map
 # channels around the decoder's blocks, as multiples of its width; blocks -> widths
 _DECODER_WIDTHS = {
@@ -177,7 +179,7 @@ class GeneratorBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x: B C H W.  condition: B D.  Returns B C' 2H 2W."""
         main = F.relu(self.norm1(x, condition), inplace=True)
-        main = self.conv1(F.interpolate(main, scale_factor=2))
+        main = self.conv1.of_doubled(main)
         main = self.conv2(F.relu(self.norm2(main, condition), inplace=True))
         # a 1x1 convolution commutes with repeating pixels
         return main + F.interpolate(self.shortcut(x), scale_factor=2)
@@ -255,7 +257,13 @@ class FixedSpectralConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W."""
-        return F.conv2d(*self.norm(x, self.weight), self.bias, padding=self.padding)
+        x, weight = self.norm(x, self.weight)
+        return convolved(x, weight, self.bias)
+
+    def of_doubled(self, x: Tensor) -> Tensor:
+        """The same of an image whose every pixel is there twice both ways, given once: B C H W."""
+        x, weight = self.norm(x, self.weight)
+        return doubled_and_convolved(x, weight, self.bias)
 
 
 class FixedSpectralLinear(nn.Linear):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.features import packed_convolution
-from pipelines.features.packed_convolution import PackedConvolution
 from pipelines.features.short_convolution import ShortConvolution
+from pipelines.nn import packed_convolution
+from pipelines.nn.packed_convolution import PackedConvolution
 
 FEATURE_SIZE = 1024
 """Channels after the final pool."""

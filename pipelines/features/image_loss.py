@@ -44,6 +44,14 @@ def build_image_loss(backbone: Backbone, *, pixel_weight: float, weights_dir: Pa
     """
     if backbone == "efficientnet-lite0":
         return EmbeddedImageLoss(pixel_weight=pixel_weight)
+    return load_vgg19(weights_dir)
+
+
+def load_vgg19(weights_dir: Path) -> Vgg19Loss:
+    """The published network. weights_dir: folder with torchvision's ImageNet weights.
+
+    Raises UserError when they are not there.
+    """
     path = weights_dir / _VGG19_FILE
     if not path.is_file():
         raise UserError(

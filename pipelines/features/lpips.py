@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from pipelines.features import alexnet, vgg
+from pipelines.features.in_parts import in_parts
 
 TrunkName = Literal["vgg16", "alexnet"]
 
 _EPS = 1e-10
-_PIXELS_AT_ONCE = 2**16
-"""As many as leave a CPU's caches some use; more at once take twice the time."""
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _TRUNK = re.compile(r"net\.slice\d\.(\d+)\.(weight|bias)")
 _LINEAR = re.compile(r"lin(?:s\.)?(\d)\.model\.1\.weight")
@@ -59,12 +57,7 @@ class Lpips(nn.Module):
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """real, fake: N 3 H W, RGB in [-1, 1].  Returns N distances."""
-        if real.requires_grad or fake.device.type != "cpu" or not len(fake):
-            return total(self.terms(real, fake))
-        if fake.requires_grad and torch.is_grad_enabled():
-            distance: Tensor = _DistanceInParts.apply(fake, real, self)
-            return distance
-        return torch.cat([total(self.terms(*each)) for each in _parts(real, fake)])
+        return in_parts(lambda *pair: total(self.terms(*pair)), real, fake)
 
     def terms(self, real: Tensor, fake: Tensor) -> list[Tensor]:
         """The summands of the distance, N for each of the five maps."""
@@ -81,42 +74,6 @@ class Lpips(nn.Module):
         """Five maps whose channel vectors have length one. images: N 3 H W, RGB in [-1, 1]."""
         maps = self.trunk((images - self.shift) / self.scale)
         return [x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + _EPS) for x in maps]
-
-
-class _DistanceInParts(torch.autograd.Function):
-    """A few images at a time, whose maps are gone before the next ones come.
-
-    Each distance depends on its own image alone, so that the gradient is taken on the way; what is
-    kept is of the images' size.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, fake: Tensor, real: Tensor, network: Lpips) -> Tensor:
-        distances, gradients = [], []
-        for real_part, fake_part in _parts(real, fake):
-            with torch.enable_grad():
-                seen = fake_part.detach().requires_grad_()
-                distance = total(network.terms(real_part, seen))
-                gradients += torch.autograd.grad(distance.sum(), seen)
-            distances.append(distance.detach())
-        ctx.save_for_backward(torch.cat(gradients))
-        return torch.cat(distances)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (to_fake,) = ctx.saved_tensors
-        return gradient.view(-1, 1, 1, 1) * to_fake, None, None
-
-
-def _parts(real: Tensor, fake: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Both images of a few pairs at a time, channels last."""
-    num = max(1, _PIXELS_AT_ONCE // (fake.shape[2] * fake.shape[3]))
-    real_parts, fake_parts = (
-        [x.contiguous(memory_format=torch.channels_last) for x in each.split(num)]
-        for each in (real, fake)
-    )
-    return list(zip(real_parts, fake_parts, strict=True))
 
 
 def total(terms: list[Tensor]) -> Tensor:

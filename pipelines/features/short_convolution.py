@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.features.packed_convolution import PackedConvolution
+from pipelines.nn.packed_convolution import PackedConvolution
 
 _GROUP = 4  # frames of the result that are made together
 _PROFIT = 1.4  # the sums cost about two fifths of what convolving does

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.features.in_parts import in_parts
+from pipelines.nn.packed_convolution import can_pack
+from pipelines.nn.training_convolutions import FrozenConv
+
 LOSS_MAPS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
 STYLE_MAPS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
@@ -41,7 +45,7 @@ class Vgg19Loss(nn.Module):
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """real, fake: N 3 H W, RGB in [-1, 1].  Returns N distances; no gradient to `real`."""
-        return torch.stack(self.terms(real, fake)).sum(0)
+        return in_parts(lambda *pair: torch.stack(self.terms(*pair)).sum(0), real.detach(), fake)
 
     def terms(self, real: Tensor, fake: Tensor) -> list[Tensor]:
         """The summands of the distance, N each: images, then the maps of LOSS_MAPS."""
@@ -53,6 +57,18 @@ class Vgg19Loss(nn.Module):
     def maps(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Feature maps by name, N C h w. images: N 3 H W, RGB in [-1, 1]."""
         return self._maps(self._normalised(images), names)
+
+    def pack(self) -> Vgg19Loss:
+        """Lay the convolutions out for the CPU that they are on, where they can be; returns self.
+
+        The state dict is then empty of them.
+        """
+        for stage in self.stages:
+            assert isinstance(stage, nn.ModuleList)
+            for i, conv in enumerate(stage):
+                if isinstance(conv, nn.Conv2d) and can_pack(conv.weight):
+                    stage[i] = FrozenConv(conv)
+        return self
 
     def _compared(self, images: Tensor) -> list[Tensor]:
         normalised = self._normalised(images)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.fomm.training_layers import convolved, doubled_and_convolved
+from pipelines.nn.training_convolutions import convolved, doubled_and_convolved
 
 
 class SameBlock(nn.Module):
@@ -19,7 +19,9 @@ class SameBlock(nn.Module):
 
     def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
         """x: B C H W, of num_parts batches that are normalised each by itself."""
-        return F.relu(normalised(self.norm, convolved(self.conv, x), num_parts))
+        return F.relu(
+            normalised(self.norm, convolved(x, self.conv.weight, self.conv.bias), num_parts)
+        )
 
 
 class DownBlock(SameBlock):
@@ -41,7 +43,11 @@ class UpBlock(SameBlock):
 
     def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
         """x: B C H W; returns B C' 2H 2W."""
-        return F.relu(normalised(self.norm, doubled_and_convolved(self.conv, x), num_parts))
+        return F.relu(
+            normalised(
+                self.norm, doubled_and_convolved(x, self.conv.weight, self.conv.bias), num_parts
+            )
+        )
 
 
 class ResidualBlock(nn.Module):

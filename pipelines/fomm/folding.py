@@ -1,7 +1,7 @@
 """The same networks for sampling alone: fewer passes over memory, fewer products.
 
 A batch norm that follows a convolution is a part of it once its statistics stand still. How the
-convolutions are then done is in sampling_layers.
+convolutions are then done is in pipelines.nn.sampling_convolutions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipelines.fomm.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock
-from pipelines.fomm.sampling_layers import DoublingConv, PackedConv, SamplingConv
+from pipelines.nn.packed_convolution import PackedConv
+from pipelines.nn.sampling_convolutions import DoublingConv, SamplingConv
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

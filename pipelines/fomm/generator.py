@@ -23,7 +23,7 @@ from pipelines.fomm.blocks import (
 )
 from pipelines.fomm.config import DenseMotionConfig, GeneratorConfig
 from pipelines.fomm.keypoints import Keypoints, gaussian_maps, inverse_2x2
-from pipelines.fomm.training_layers import convolved_by_both
+from pipelines.nn.training_convolutions import convolved_by_both
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipelines.fomm.blocks import (
     in_full,
 )
 from pipelines.fomm.config import KeypointConfig
-from pipelines.fomm.training_layers import convolved_by_both
+from pipelines.nn.training_convolutions import convolved_by_both
 
 VARIANCE = 0.01
 """Of the Gaussian that stands for a keypoint, in squared grid units."""

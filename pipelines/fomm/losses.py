@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.features.in_parts import in_parts
 from pipelines.fomm.blocks import coordinate_grid
 from pipelines.fomm.config import TransformConfig
 from pipelines.fomm.keypoints import Keypoints, inverse_2x2
@@ -100,21 +101,33 @@ def equivariance(
     return value, (identity - inverse_2x2(found.jacobian) @ change).abs().mean()
 
 
-def perceptual_parts(
-    network: nn.Module, real: Mapping[float, Tensor], fake: Mapping[float, Tensor]
-) -> Tensor:
-    """Mean absolute differences of feature maps, one row per scale, one column per map.
+def perceptual(
+    network: nn.Module,
+    real: Mapping[float, Tensor],
+    fake: Mapping[float, Tensor],
+    weights: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """The weighted sum of mean absolute differences of feature maps, and these differences.
 
     network: offers maps(images in [-1, 1], names) (features.vgg19).  real, fake: images in [0, 1]
-    by scale, B C H W; a grey one is seen as three equal channels.
+    by scale, B C H W; a grey one is seen as three equal channels.  weights: one per map.
+    The differences have one row per scale, one column per map, and no gradient.
     """
-    rows = []
-    for scale, image in fake.items():
-        with torch.no_grad():
-            wanted = network.maps(2 * real[scale] - 1, MAPS)
-        pairs = zip(wanted, network.maps(2 * image - 1, MAPS), strict=True)
-        rows.append(torch.stack([(a - b).abs().mean() for a, b in pairs]))
-    return torch.stack(rows)
+    loss, rows = [], []
+    for scale, images in fake.items():
+        seen: list[Tensor] = []
+
+        def distance(wanted: Tensor, made: Tensor, seen: list[Tensor] = seen) -> Tensor:
+            with torch.no_grad():
+                maps = network.maps(2 * wanted - 1, MAPS)
+            pairs = zip(maps, network.maps(2 * made - 1, MAPS), strict=True)
+            terms = torch.stack([(a - b).abs().flatten(1).mean(1) for a, b in pairs], dim=1)
+            seen.append(terms.detach())
+            return terms @ terms.new_tensor(weights)
+
+        loss.append(in_parts(distance, real[scale].detach(), images).mean())
+        rows.append(torch.cat(seen).mean(0))
+    return torch.stack(loss).sum(), torch.stack(rows)
 
 
 def generator_gan(fake: Judged) -> Tensor:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.events import EXIT_NO_DATA, UserError
+from pipelines.features.image_loss import load_vgg19
 from pipelines.features.perceptual import EmbeddedPerceptual
-from pipelines.features.vgg19 import Vgg19Loss, vgg19_state
 from pipelines.fomm.config import PerceptualConfig
-from pipelines.fomm.sampling_layers import can_pack
-from pipelines.fomm.training_layers import FrozenConv
 
-_VGG19_FILE = "vgg19-dcbb9e9d.pth"
 _PIXEL_STD = 0.226  # mean of the ImageNet channels'
 
 
@@ -40,16 +35,6 @@ class EmbeddedMaps(nn.Module):
         return [colour / (2 * _PIXEL_STD), *scaled][: len(names)]
 
 
-def with_frozen_convolutions(network: Vgg19Loss) -> Vgg19Loss:
-    """The same network, where it is a CPU's, with convolutions that know that they never change."""
-    for stage in network.stages:
-        assert isinstance(stage, nn.ModuleList)
-        for i, conv in enumerate(stage):
-            if isinstance(conv, nn.Conv2d) and can_pack(conv.weight):
-                stage[i] = FrozenConv(conv)
-    return network
-
-
 def build_feature_network(
     config: PerceptualConfig, *, weights_dir: Path, device: torch.device
 ) -> nn.Module:
@@ -60,24 +45,4 @@ def build_feature_network(
     """
     if config.backbone == "efficientnet-lite0":
         return EmbeddedMaps().to(device)
-    path = weights_dir / _VGG19_FILE
-    if not path.is_file():
-        raise UserError(
-            "no weights for the perceptual backbone 'vgg19'",
-            {
-                "looked for": path,
-                "run first": "i2v download weights/vgg19",
-                "or set": "perceptual.backbone=efficientnet-lite0, which needs no download",
-            },
-            EXIT_NO_DATA,
-        )
-    network = Vgg19Loss()
-    try:
-        published = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(vgg19_state(published))
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"weights file '{path.name}' cannot be read",
-            {"file": path, "reason": str(error).splitlines()[0], "to fix": "download it again"},
-        ) from error
-    return with_frozen_convolutions(network.to(device).eval())
+    return load_vgg19(weights_dir).to(device).pack()

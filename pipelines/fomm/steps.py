@@ -107,8 +107,7 @@ def generator_pass(
     terms: dict[str, Tensor] = {}
     parts = None
     if perceptual is not None and any(config.perceptual):
-        parts = losses.perceptual_parts(perceptual, real, fake)
-        terms["perceptual"] = (parts * parts.new_tensor(config.perceptual)).sum()
+        terms["perceptual"], parts = losses.perceptual(perceptual, real, fake, config.perceptual)
     if config.generator_gan > 0:
         seen = driving_keypoints.detach()
         # generated first: with spectral norm the order of the two calls changes the numbers

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.nn.full_precision import widened
-from pipelines.nn.packed_layers import DirectConv, MixedConv, Product
+from pipelines.nn.packed_convolution import PackedConv
+from pipelines.nn.packed_layers import MixedConv, Product
 from pipelines.nn.products import linear
 from pipelines.nn.whole_batch import channel_statistics
 
@@ -85,7 +86,7 @@ class Square:
         if self._conv is None:
             # of a larger map the mixtures no longer stay near the core
             is_small = x.shape[2] * x.shape[3] <= _MIXED_PLACES
-            self._conv = (MixedConv if is_small else DirectConv)(*self._arguments)
+            self._conv = (MixedConv if is_small else PackedConv)(*self._arguments)
             self._arguments = ()
         made: Tensor = self._conv(x)
         return made

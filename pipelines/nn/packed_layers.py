@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.nn.time_convolutions import FrameConv
+from pipelines.nn.packed_convolution import PackedConv
 
 _LEAST_CHANNELS = 32
 """With fewer, mixing takes longer than it saves."""
@@ -49,7 +49,7 @@ def _packed(layer: nn.Module, mixes: bool) -> nn.Module | None:
     if type(layer) is nn.InstanceNorm2d and mixes and not layer.affine:
         return None if layer.track_running_stats else PackedInstanceNorm(layer.eps)
     if type(layer) is nn.Conv2d and _is_wide(layer) and _is_plain(layer, stride=1):
-        return (MixedConv if mixes else DirectConv)(layer.weight, layer.bias)
+        return (MixedConv if mixes else PackedConv)(layer.weight, layer.bias)
     if type(layer) is nn.ConvTranspose2d and _is_wide(layer) and _is_plain(layer, stride=2):
         return PackedDoubling(layer) if layer.output_padding == (1, 1) else None
     return None
@@ -67,23 +67,8 @@ def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, *, stride: int) -> bool:
     )
 
 
-class DirectConv(nn.Module):
-    """A 3 x 3 convolution, stride 1, padding 1, tap by tap."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """weight: C' C 3 3.  bias: C'."""
-        super().__init__()
-        self._conv = FrameConv(weight.detach())
-        self._bias = None if bias is None else bias.detach()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: B C H W.  Returns B C' H W."""
-        made = self._conv(x.permute(0, 2, 3, 1))
-        return (made if self._bias is None else made.add_(self._bias)).permute(0, 3, 1, 2)
-
-
 class MixedConv(nn.Module):
-    """The same by products of mixtures."""
+    """A 3 x 3 convolution, stride 1, padding 1, by products of mixtures."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         """weight: C' C 3 3.  bias: C'."""

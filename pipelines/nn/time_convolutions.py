@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv3d_input, conv3d_weight
 
+from pipelines.nn.packed_convolution import PackedConv
+
 Weights = Sequence[Tensor]
 
 
@@ -384,43 +386,14 @@ class TapByTapConv(nn.Module):
 
 
 class FrameConv(nn.Module):
-    """3 x 3 convolution (padding 1) of frames N H W C, without a bias: for inference on a CPU.
-
-    The weight is brought into the order that the library's kernel wants, once and not with every
-    call: for small frames of many channels that takes longer than the convolution.
-    """
+    """3 x 3 convolution (padding 1) of frames N H W C, without a bias: for inference on a CPU."""
 
     def __init__(self, weight: Tensor) -> None:
-        """weight: C' C 3 3."""
+        """weight: C' C 3 3; its type is that of the products."""
         super().__init__()
-        self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self._is_packed = False
+        self._dtype, self._conv = weight.dtype, PackedConv(weight)
 
     def forward(self, frames: Tensor) -> Tensor:
         """frames: N H W C.  Returns N H W C'."""
-        x = frames.to(self._weight.dtype).permute(0, 3, 1, 2)
-        if not self._is_packed and _can_pack(self._weight):
-            # packed for the size of the first call; another size is convolved as well, but slower
-            ones = [1, 1]
-            self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                self._weight.to_mkldnn(), ones, ones, ones, 1, list(x.shape)
-            )
-            self._is_packed = True
-        if self._is_packed:
-            ones = [1, 1]
-            made = torch.ops.mkldnn._convolution_pointwise(
-                x, self._weight, None, ones, ones, ones, 1, "none", [], ""
-            )
-        else:
-            made = F.conv2d(x, self._weight, padding=1)
+        made: Tensor = self._conv(frames.to(self._dtype).permute(0, 3, 1, 2))
         return made.to(frames.dtype).permute(0, 2, 3, 1)
-
-
-def _can_pack(weight: Tensor) -> bool:
-    """Whether this build of torch has the kernels that take packed weights."""
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from pipelines.events import Work
-from pipelines.features.packed_convolution import PackedConvolution
 from pipelines.io.images import write_png
 from pipelines.metrics import frechet
 from pipelines.metrics.config import EvalRequest, VideoProtocol
@@ -21,6 +20,7 @@ from pipelines.metrics.evaluate import evaluate
 from pipelines.metrics.feature_set import FeatureSet
 from pipelines.metrics.scenes import Clip, Resources
 from pipelines.metrics.video_features import TensorFlowI3d, TorchI3d
+from pipelines.nn.packed_convolution import PackedConvolution
 from pipelines.training.device import choose_device
 from tests.benchmarks.rows import (
     Measurement,

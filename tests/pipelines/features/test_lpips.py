@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.features import lpips as our_lpips
+from pipelines.features import in_parts
 from pipelines.features.lpips import Lpips, lpips_state, total
 from pipelines.features.vgg import Vgg16, vgg16_state
 
@@ -62,7 +62,7 @@ def test_a_few_images_at_a_time_give_what_all_at_once_do(
     expected = total(ours.terms(real, fake))
     (gradient,) = torch.autograd.grad((weights * expected).sum(), fake)
     for num in (1, 2, 8):
-        monkeypatch.setattr(our_lpips, "_PIXELS_AT_ONCE", num * 32 * 32)
+        monkeypatch.setattr(in_parts, "_PIXELS_AT_ONCE", num * 32 * 32)
         made = ours(real, fake)
         torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-7)
         (found,) = torch.autograd.grad((weights * made).sum(), fake)

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from pipelines.features.vgg19 import Vgg19Loss
 from pipelines.fomm.networks import build, in_order
-from pipelines.fomm.perceptual import with_frozen_convolutions
-from pipelines.fomm.sampling_layers import DoublingConv, PackedConv, SamplingConv
-from pipelines.fomm.training_layers import convolved, convolved_by_both, doubled_and_convolved
+from pipelines.nn.packed_convolution import PackedConv
 from pipelines.nn.packed_layers import MixedConv
+from pipelines.nn.sampling_convolutions import DoublingConv, SamplingConv
+from pipelines.nn.training_convolutions import convolved, convolved_by_both, doubled_and_convolved
 from tests.pipelines.fomm import tiny
 
 
@@ -44,8 +44,8 @@ def test_a_training_convolves_with_the_same_numbers_and_gradients(order, channel
     conv = nn.Conv2d(channels, channels, 3, padding=1).to(dtype).to(memory_format=order)
     x = torch.rand(2, channels, size, size, dtype=dtype).to(memory_format=order).requires_grad_()
     for found, wanted in (
-        (convolved(conv, x), conv(x)),
-        (doubled_and_convolved(conv, x), doubled(conv, x)),
+        (convolved(x, conv.weight, conv.bias), conv(x)),
+        (doubled_and_convolved(x, conv.weight, conv.bias), doubled(conv, x)),
     ):
         alike(found, wanted)
         inputs = (x, conv.weight, conv.bias)
@@ -84,7 +84,7 @@ def test_sampling_doubles_images_with_the_same_numbers(channels, size):
 
 def test_a_network_that_never_changes_gives_the_same_maps_and_gradients():
     network = Vgg19Loss()
-    frozen, names = with_frozen_convolutions(copy.deepcopy(network)), ("relu1_1", "relu4_1")
+    frozen, names = copy.deepcopy(network).pack(), ("relu1_1", "relu4_1")
     images = (torch.rand(1, 3, 48, 48) * 2 - 1).requires_grad_()
     pairs = zip(frozen.maps(images, names), network.maps(images, names), strict=True)
     for mine, torchs in pairs:

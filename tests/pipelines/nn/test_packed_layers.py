@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.nn import packed_layers
+from pipelines.nn import packed_convolution, packed_layers
 from pipelines.nn.packed_layers import fast_tanh, pack
 
 
@@ -60,6 +60,7 @@ def test_both_sizes_of_tiles_are_used_by_how_many_places_there_are():
 
 def test_without_the_kernels_for_packed_weights_the_numbers_are_the_same(monkeypatch):
     monkeypatch.setattr(packed_layers, "_can_pack", lambda weight: False)
+    monkeypatch.setattr(packed_convolution, "can_pack", lambda weight: False)
     plain, packed = network(32, 32), pack(network(32, 32))
     maps = torch.randn(1, 32, 16, 16)
     with torch.inference_mode():

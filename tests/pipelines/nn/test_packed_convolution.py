@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.features import packed_convolution
 from pipelines.features.i3d import I3d, _max_pool
-from pipelines.features.packed_convolution import PackedConvolution
 from pipelines.features.short_convolution import ShortConvolution
+from pipelines.nn import packed_convolution
+from pipelines.nn.packed_convolution import PackedConvolution
 
 needs_operators = pytest.mark.skipif(
     not packed_convolution.is_available(), reason="this build of torch has no oneDNN operators"

@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from pipelines.fomm.sampling_layers import (
-    PackedConv,
-    doubling_kernel,
-    pays_by_mixtures,
-)
+from pipelines.nn.packed_convolution import PackedConv
 from pipelines.nn.packed_layers import MixedConv
 from pipelines.nn.products import linear
+from pipelines.nn.sampling_convolutions import doubling_kernel, pays_by_mixtures
 
 _FEW_PLACES, _MANY_WEIGHTS = 512, 2_000_000
 _LEAST_PLACES = 256
@@ -28,26 +25,24 @@ _LEAST_PLACES = 256
 _TAPS = [(row, column) for row in range(3) for column in range(3)]
 
 
-def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution of stride 1. x: B C H W.  Returns B C' H' W'."""
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of stride 1 that keeps the size. x: B C H W.  weight: C' C k k."""
     places = len(x) * x.shape[2] * x.shape[3]
-    is_small = places <= _FEW_PLACES and conv.weight.numel() >= _MANY_WEIGHTS
-    if not is_small or not _is_plain(conv, x):
-        made: Tensor = conv(x)
-        return made
-    return _as_product(conv, x)
+    is_small = places <= _FEW_PLACES and weight.numel() >= _MANY_WEIGHTS
+    if is_small and _is_measured(x, weight):
+        return _as_product(x, weight, bias)
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
-def doubled_and_convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Each pixel twice, then a 3 x 3 convolution (padding 1). x: B C H W.  Returns B C' 2H 2W.
+def doubled_and_convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Each pixel twice, then a convolution. x: B C H W.  weight: C' C 3 3.  Returns B C' 2H 2W.
 
     Together they are a transposed convolution, with four products for nine.
     """
     places = len(x) * x.shape[2] * x.shape[3]
-    if places < _LEAST_PLACES or not _is_plain(conv, x):
-        return convolved(conv, F.interpolate(x, scale_factor=2, mode="nearest"))
-    kernel = doubling_kernel(conv.weight)
-    return F.conv_transpose2d(x, kernel, conv.bias, stride=2, padding=1)
+    if places < _LEAST_PLACES or not _is_measured(x, weight):
+        return convolved(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias)
+    return F.conv_transpose2d(x, doubling_kernel(weight), bias, stride=2, padding=1)
 
 
 def convolved_by_both(
@@ -117,20 +112,20 @@ def _frozen(weight: Tensor, bias: Tensor | None, x: Tensor) -> nn.Module:
     """A convolution for images like x."""
     if pays_by_mixtures(weight, x):
         return MixedConv(weight, bias)
-    return PackedConv(weight, bias, padding=(1, 1))
+    return PackedConv(weight, bias)
 
 
-def _as_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """By one product of matrices: weights whose channels lie last are read as they lie."""
     height, width = x.shape[2:]
     maps = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
     taps = [maps[:, row : row + height, column : column + width] for row, column in _TAPS]
     places = torch.cat(taps, dim=3)
-    made = linear(places.flatten(0, 2), conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
+    made = linear(places.flatten(0, 2), weight.permute(0, 2, 3, 1).flatten(1), bias)
     return made.unflatten(0, (len(x), height, width)).permute(0, 3, 1, 2)
 
 
-def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
+def _is_measured(x: Tensor, weight: Tensor) -> bool:
     """Whether the other forms were measured for it: on a CPU, not in 16 bits."""
-    is_same = conv.kernel_size == (3, 3) and conv.padding == (1, 1)
-    return is_same and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    is_plain = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return is_plain and weight.shape[2:] == (3, 3)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.packed_convolution import PackedConv, can_pack
 from pipelines.nn.packed_layers import MixedConv
 
-_ONES = [1, 1]
 _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 _LEAST_CHANNELS, _LEAST_PLACES = 128, 512
 """From here on half the products outweigh the mixing."""
@@ -43,54 +43,7 @@ class SamplingConv(nn.Module):
         weight, bias = conv.weight, conv.bias
         if pays_by_mixtures(weight, x):
             return MixedConv(weight, bias)
-        return PackedConv(weight, bias, padding=(1, 1), has_relu=self._has_relu)
-
-
-class PackedConv(nn.Module):
-    """A convolution of stride 1, then ReLU if asked for.
-
-    Its weight is brought into the order that the library's kernel wants, once and not with every
-    call: for small maps of many channels that takes longer than the convolution.
-    """
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        padding: tuple[int, int],
-        has_relu: bool = False,
-    ) -> None:
-        """weight: C' C h w.  bias: C' or None."""
-        super().__init__()
-        self._weight = weight.detach().contiguous(memory_format=torch.channels_last)
-        self._bias = None if bias is None else bias.detach()
-        self._padding, self._has_relu = list(padding), has_relu
-        self._is_packed = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: B C H W.  Returns B C' H' W'."""
-        if not self._is_packed and can_pack(self._weight):
-            # packed for the size of the first call; another size is convolved as well, but slower
-            self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                self._weight.to_mkldnn(), self._padding, _ONES, _ONES, 1, list(x.shape)
-            )
-            self._is_packed = True
-        if not self._is_packed:
-            made = F.conv2d(x, self._weight, self._bias, padding=self._padding)
-            return F.relu(made) if self._has_relu else made
-        return torch.ops.mkldnn._convolution_pointwise(
-            x,
-            self._weight,
-            self._bias,
-            self._padding,
-            _ONES,
-            _ONES,
-            1,
-            "relu" if self._has_relu else "none",
-            [],
-            "",
-        )
+        return PackedConv(weight, bias, has_relu=self._has_relu)
 
 
 class DoublingConv(nn.Module):
@@ -174,13 +127,3 @@ def pays_by_mixtures(weight: Tensor, x: Tensor) -> bool:
     """Whether MixedConv is faster than PackedConv. weight: C' C 3 3.  x: B C H W."""
     is_large = min(weight.shape[:2]) >= _LEAST_CHANNELS
     return is_large and len(x) * x.shape[2] * x.shape[3] >= _LEAST_PLACES and can_pack(weight)
-
-
-def can_pack(weight: Tensor) -> bool:
-    """Whether this build of torch has the kernels that take packed weights like this one."""
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 _ONE_GROUP = 1
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -26,6 +27,15 @@ def is_available() -> bool:
     )
 
 
+def can_pack(weight: Tensor) -> bool:
+    """Whether a convolution with this weight, C' C k k, can be done by them."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in (torch.float32, torch.bfloat16)
+        and is_available()
+    )
+
+
 class PackedConvolution:
     """A convolution of images (B C H W) or videos (B C T H W) on a CPU, for inference.
 
@@ -33,13 +43,16 @@ class PackedConvolution:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> None:
-        """weight: C' C k k (k), float32, on the CPU; bias: C'. Both must not change any more."""
+        """weight: C' C k k (k), for which can_pack; bias: C'. Both must not change any more."""
         self._weight, self._stride = weight.detach(), list(stride)
         self._bias = None if bias is None else bias.detach()
         self._packed: Tensor | None = None
 
     def __call__(self, x: Tensor, padding: Sequence[int], *, activation: str = "none") -> Tensor:
-        """x: float32.  padding: zeros on both sides of each axis.  activation: none or relu."""
+        """x: of the weight's type.  padding: zeros on both sides of each axis.
+
+        activation: none or relu.
+        """
         x = x.contiguous(memory_format=_FORMATS[x.dim()])
         found: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, *self._arguments(x, padding), activation, [], ""
@@ -67,3 +80,31 @@ class PackedConvolution:
 
 def _layouts() -> Any:
     return torch._C._nn
+
+
+class PackedConv(nn.Module):
+    """A convolution of images with stride 1, then ReLU if asked for; where it can, a packed one."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        padding: tuple[int, int] = (1, 1),
+        has_relu: bool = False,
+    ) -> None:
+        """weight: C' C h w.  bias: C'.  Both must not change any more."""
+        super().__init__()
+        self._padding, self._has_relu = padding, has_relu
+        self._weight = weight.detach().contiguous(memory_format=torch.channels_last)
+        self._bias = None if bias is None else bias.detach()
+        self._packed: PackedConvolution | None = None
+        if can_pack(weight):
+            self._packed = PackedConvolution(self._weight, self._bias, stride=(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H' W', channels last where it is packed."""
+        if self._packed is not None:
+            return self._packed(x, self._padding, activation="relu" if self._has_relu else "none")
+        made = F.conv2d(x, self._weight, self._bias, padding=self._padding)
+        return F.relu(made) if self._has_relu else made
