@@ -37,7 +37,6 @@ from pipelines.fomm.inference import encode, find_keypoints, render
 from pipelines.fomm.keypoints import transfer_motion
 from pipelines.fomm.losses import draw_transform
 from pipelines.fomm.networks import Networks, build, in_order
-from pipelines.fomm.perceptual import with_frozen_convolutions
 from pipelines.fomm.steps import Log, Optimizers, fomm_step
 from pipelines.training.device import choose_device, prepare_device
 from pipelines.training.optim import build_adam
@@ -199,7 +198,7 @@ def _stepper(
     optimizers = Optimizers(
         **{name: build_adam([each], config.optimizer) for name, each in vars(networks).items()}
     )
-    perceptual = with_frozen_convolutions(_feature_network().to(device))
+    perceptual = _feature_network().to(device).pack()
     pyramid, generator = ImagePyramid(config.losses.scales).to(device), torch.Generator()
 
     def step() -> Log:
