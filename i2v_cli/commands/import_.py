@@ -60,7 +60,7 @@ def run(
     return Outcome(
         result={**result, "run_dir": str(run_dir)},
         lines=[short(run_dir)],
-        next_command=_next_command(family, str(result.get("stage", "")), run_dir.name),
+        next_command=_next_command(family, str(result.get("stage", "")), run_dir),
     )
 
 
@@ -132,9 +132,9 @@ def _default_name(family: str, source: Path) -> str:
     return safe_name(name if name.startswith(family) else f"{family}-{name}")
 
 
-def _next_command(family: str, stage: str, name: str) -> str | None:
-    row = FAMILIES[family]
-    if stage == row.stages[-1]:
+def _next_command(family: str, stage: str, run_dir: Path) -> str | None:
+    row, name = FAMILIES[family], run_dir.name
+    if stage == _stages(family, run_dir)[-1]:
         if not {"sample", "transfer"} & set(row.verbs):
             return f"i2v runs show {name}"
         verb = "sample" if "sample" in row.verbs else "transfer"
@@ -142,3 +142,14 @@ def _next_command(family: str, stage: str, name: str) -> str | None:
     later = [each for each, needed in row.needs.items() if stage in needed]
     option = f"--stage{stage}-run" if stage.isdigit() else f"--{stage}-run"
     return f"i2v train {family} --stage {later[0]} {option} {name}" if later else None
+
+
+def _stages(family: str, run_dir: Path) -> tuple[str, ...]:
+    """The stages that a model with the settings of the imported run has."""
+    from i2v_cli import presets, run_folders, training
+
+    row, run = FAMILIES[family], run_folders.read(run_dir)
+    if run is None:
+        return row.stages
+    model = presets.find_class(f"{row.package}.config:FamilyConfig")
+    return training.stages_of(row, model.model_validate(run.request["config"]))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from i2v_cli import presets
+from i2v_cli.commands import import_
 from i2v_cli.registry import FAMILIES
 from i2v_cli.training import Choices, decide, stages_of
 from pipelines.events import EXIT_USAGE, UserError
@@ -47,3 +50,24 @@ def test_a_stage_that_only_other_models_of_the_family_have_is_refused(here: Path
         decide(Choices("behavior", stage="2", preset="h36m_mtvae"))
     assert caught.value.exit_code == EXIT_USAGE
     assert caught.value.details["there are"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("h36m", "i2v train behavior --stage 2 --stage1-run net"),
+        ("h36m_mtvae", "i2v sample behavior --run net --target POSES"),
+    ],
+)
+def test_an_import_suggests_the_next_stage_only_where_the_model_has_one(
+    here: Path, preset: str, expected: str
+) -> None:
+    run_dir = here / "runs" / "net"
+    run_dir.mkdir(parents=True)
+    config = decide(Choices("behavior", stage="1", preset=preset)).plan.request.model_dump(
+        mode="json"
+    )["config"]
+    (run_dir / "config.yaml").write_text(yaml.safe_dump({"config": config}))
+    record = {"family": "behavior", "stage": "1", "version": "0", "status": "done"}
+    (run_dir / "run.json").write_text(json.dumps(record))
+    assert import_._next_command("behavior", "1", run_dir) == expected
