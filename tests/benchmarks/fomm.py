@@ -163,6 +163,18 @@ def differences(task: Task) -> dict[str, float]:
     return {"frames": difference(mine, theirs), "losses": max(found)}
 
 
+def stepper(preset: str) -> Callable[[], object]:
+    """One update as a training on a CPU makes it."""
+    device, config = prepare_device("cpu", threads=1), _config(preset)
+    return _stepper(config, _built(config, device), _PRESETS[preset], device)
+
+
+def animator(preset: str) -> Callable[[], object]:
+    """_FRAMES frames, one by one."""
+    device, config = prepare_device("cpu", threads=1), _config(preset)
+    return _animation(config, _built(config, device), device)
+
+
 def _begin(task: Task) -> torch.device:
     """One thread; our own process set up as a training or a sampling is."""
     if task.against is None:

@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from tests.benchmarks import cinn
+from tests.benchmarks import cinn, fomm, poke, shape_pose
 from tests.benchmarks.rows import Measurement, Settings, apart, cpu_clock, interleaved
 
 Work = Callable[[], object]
@@ -33,6 +33,11 @@ CASES: Mapping[str, Callable[[], Work]] = {
     "cinn bair, sampling, batch 1": partial(cinn.sampler, "bair", 1),
     "cinn landscape, stage 1, batch 2": partial(cinn.stepper, "landscape", "1", 2),
     "cinn landscape, stage ae, batch 6": partial(cinn.stepper, "landscape", "ae", 6),
+    "poke plants_64, sampling, batch 1": partial(poke.sampler, "plants_64", 1),
+    "poke plants_64, sampling, batch 8": partial(poke.sampler, "plants_64", 8),
+    "shape-pose, rendering 8 frames at 256": partial(shape_pose.renderer, 256),
+    "fomm kth-128, training step": partial(fomm.stepper, "kth-128"),
+    "fomm bair-256, training step": partial(fomm.stepper, "bair-256"),
 }
 """What is looked at: a name, and what makes the work that is then done twice."""
 
@@ -42,6 +47,7 @@ _PRODUCTS = {
     *("_convolution_pointwise_", "_slow_conv2d_forward", "_slow_conv2d_backward"),
     "slow_conv3d_forward",
     *("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "_linear_pointwise"),
+    *("mkldnn_linear_backward_input", "_convolution"),  # the latter: transposed
 }
 """Operators that multiply and add up; their own time includes laying out what they multiply."""
 _NUM_OTHERS = 5
@@ -171,6 +177,10 @@ class Counting(TorchDispatchMode):
             self.flop += flop_registry[operator](*args, **(kwargs or {}), out_val=found)
         elif str(operator) == "mkldnn._convolution_pointwise":
             self.flop += packed_convolution_flop(args[0], args[1], found)
+        elif str(operator) == "mkldnn._linear_pointwise":
+            self.flop += 2 * args[0].numel() * found.shape[-1]
+        elif str(operator) == "aten.mkldnn_linear_backward_input":
+            self.flop += 2 * args[2].numel() * args[0][0]
         return found
 
 

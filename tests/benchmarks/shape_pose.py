@@ -72,9 +72,14 @@ def step_seconds(device: str, repeats: int, size_px: int) -> list[float]:
 def rendering_seconds(device: str, repeats: int, size_px: int) -> list[float]:
     """Seconds of _FRAMES frames of one person, stick figures included."""
     beside.prepare(device)
-    place, config = choose_device(device), _config(size_px)
-    work = _rendering(ShapePoseNet(config.network).to(place).eval(), config, place)
+    work = renderer(size_px, device)
     return interleaved([work], repeats=repeats, clock=beside.clock_of(device))[0]
+
+
+def renderer(size_px: int, device: str = "cpu") -> Callable[[], np.ndarray]:
+    """_FRAMES frames of one person."""
+    place, config = choose_device(device), _config(size_px)
+    return _rendering(ShapePoseNet(config.network).to(place).eval(), config, place)
 
 
 def _config(size_px: int) -> FamilyConfig:
