@@ -75,6 +75,7 @@ class PackedConvolution:
         if self._packed is None:
             lay_out = getattr(_layouts(), f"mkldnn_reorder_conv{x.dim() - 2}d_weight")
             self._packed = lay_out(self._weight.to_mkldnn(), *how, list(x.shape))
+            self._weight = self._weight.new_empty(0)  # once in memory is enough
         return [self._packed, self._bias, *how]
 
 
@@ -96,11 +97,13 @@ class PackedConv(nn.Module):
         """weight: C' C h w.  bias: C'.  Both must not change any more."""
         super().__init__()
         self._padding, self._has_relu = padding, has_relu
-        self._weight = weight.detach().contiguous(memory_format=torch.channels_last)
+        weight = weight.detach().contiguous(memory_format=torch.channels_last)
         self._bias = None if bias is None else bias.detach()
         self._packed: PackedConvolution | None = None
         if can_pack(weight):
-            self._packed = PackedConvolution(self._weight, self._bias, stride=(1, 1))
+            self._packed = PackedConvolution(weight, self._bias, stride=(1, 1))
+        else:
+            self._weight = weight
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W.  Returns B C' H' W', channels last where it is packed."""

@@ -22,6 +22,8 @@ _FEW_PLACES, _MANY_WEIGHTS = 512, 2_000_000
 _LEAST_PLACES = 256
 """Of a small image, from which on a transposed convolution is faster than doubling it."""
 
+_MOST_MIXED = 1_200_000
+"""Weights, whose mixtures take four times their memory, both ways: larger ones gain little."""
 _TAPS = [(row, column) for row in range(3) for column in range(3)]
 
 
@@ -92,6 +94,7 @@ class FrozenConv(nn.Module):
         """From the gradient of the result to that of the input."""
         if self._back is None:
             self._back = _frozen(self._weight.flip(2, 3).transpose(0, 1), None, gradient)
+            self._weight = self._weight.new_empty(0)  # both forms of it are there by now
         made: Tensor = self._back(gradient)
         return made
 
@@ -110,7 +113,7 @@ class _Frozen(torch.autograd.Function):
 
 def _frozen(weight: Tensor, bias: Tensor | None, x: Tensor) -> nn.Module:
     """A convolution for images like x."""
-    if pays_by_mixtures(weight, x):
+    if pays_by_mixtures(weight, x) and weight.numel() <= _MOST_MIXED:
         return MixedConv(weight, bias)
     return PackedConv(weight, bias)
 
