@@ -49,6 +49,7 @@ def _compute_in_64_bits() -> None:
     torch.from_numpy = wide_from_numpy
     torch.Tensor.float = torch.Tensor.double
     torch.float32 = torch.float64
+    torch.backends.mkldnn.is_available = lambda: False  # its operators have no 64 bits
 
 
 def _found(dotted: str) -> Any:
