@@ -40,6 +40,9 @@ _PRESETS = {"plants_64": 10, "plants_128": 2}
 _COMPARED = {"plants_64": ((4, True),), "plants_128": ((1, True),)}
 """Preset -> batches beside the published code, and whether both discriminators take part."""
 _FIRST_FRAME_S = 0.2
+_AFTER_AN_UPDATE = {"generator_patch", "generator_temporal"}
+"""Losses that are not compared: of critics after an update, where Adam makes a whole step of the
+last bits of a gradient. Whether they are right, the parity case of a training step says."""
 _SAME = 1e-3
 _SIDES = ("ours", "theirs")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -227,7 +230,11 @@ def _taking_turns(ours: Step, theirs: Step, repeats: int, device: str) -> Turns:
     prepare(device)
     mine, other = ours(), theirs()
     sizes = {name: float(value.abs().max()) for name, value in other.items()}
-    difference = max(float((mine[name] - other[name]).abs().max()) / sizes[name] for name in sizes)
+    difference = max(
+        float((mine[name] - other[name]).abs().max()) / sizes[name]
+        for name in sizes
+        if name not in _AFTER_AN_UPDATE
+    )
     if difference > _SAME:
         raise AssertionError(f"ours is not the published computation: off by {difference:.1e}")
     turns = interleaved([ours, theirs], repeats=repeats, warmups=0, clock=clock_of(device))
