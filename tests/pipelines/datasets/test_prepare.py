@@ -5,10 +5,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,8 @@ from pipelines.io.packed import PackedVideos
 from pipelines.io.packing import PackWriter
 from pipelines.io.video import read_video
 from tests.pipelines.io.video_makers import encode, ffmpeg, levels, moving_square, numbers
+from tests.pipelines.jobs import PATIENCE_S, running, wait_until
 
-PATIENCE_S = 120.0
 ROOT = Path(__file__).parents[3]
 
 
@@ -555,36 +553,6 @@ def test_a_folder_that_was_moved_is_still_the_same(tmp_path: Path, clips: Path) 
 # Interruption
 
 
-@contextlib.contextmanager
-def _running(request: ExtractRequest) -> Iterator[subprocess.Popen[str]]:
-    code = (
-        "import sys; from pipelines.datasets.config import ExtractRequest;"
-        "from pipelines.datasets.prepare import extract_frames; from pipelines.events import Work\n"
-        "if __name__ == '__main__':\n"
-        "    work = Work(); work.install_signal_handlers()\n"
-        "    extract_frames(ExtractRequest.model_validate_json(sys.argv[1]), work)\n"
-    )
-    arguments = [sys.executable, "-c", code, request.model_dump_json()]
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-
-
-def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < until
-        time.sleep(0.002)
-
-
 def _commits(building: Path) -> int:
     path = building / "journal.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -623,9 +591,9 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
 ) -> None:
     request = _request(tmp_path, slow_clips, jobs=jobs)
     building = tmp_path / "toy" / "prepared" / f"{request.variant_name()}.tmp"
-    with _running(request) as process:
-        _wait_until(lambda: (building / "parts").exists(), process)
-        _wait_until(lambda: _commits(building) >= commits, process)
+    with running(prepare.extract_frames, request) as process:
+        wait_until(lambda: (building / "parts").exists(), process)
+        wait_until(lambda: _commits(building) >= commits, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         kept = _commits(building)
@@ -673,8 +641,8 @@ def test_ctrl_c_stops_at_once_keeps_what_is_done_and_leaves_no_process(
 ) -> None:
     request = _request(tmp_path, slow_clips, jobs=jobs)
     building = tmp_path / "toy" / "prepared" / f"{request.variant_name()}.tmp"
-    with _running(request) as process:
-        _wait_until(lambda: _commits(building) >= 1, process)
+    with running(prepare.extract_frames, request) as process:
+        wait_until(lambda: _commits(building) >= 1, process)
         os.killpg(process.pid, number)  # as a terminal does
         _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode != 0 and Interrupted.__name__ in errors

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +21,7 @@ from pipelines.flow.dis import DisEstimator
 from pipelines.io.flow_pack import FlowPack, find_flow
 from pipelines.io.packed import PackedVideos
 from tests.pipelines.io.flow_makers import drifting, make_variant
-
-PATIENCE_S = 120.0
-ROOT = Path(__file__).parents[3]
+from tests.pipelines.jobs import PATIENCE_S, running, wait_until
 
 
 def _request(data_root: Path, **options: Any) -> EstimateRequest:
@@ -379,36 +373,6 @@ def test_changed_frames_of_another_variant_are_noticed(data_root: Path) -> None:
 # Interruption
 
 
-@contextlib.contextmanager
-def _running(request: EstimateRequest) -> Iterator[subprocess.Popen[str]]:
-    code = (
-        "import sys; from pipelines.flow.config import EstimateRequest;"
-        "from pipelines.flow.estimate import estimate_flow; from pipelines.events import Work\n"
-        "if __name__ == '__main__':\n"
-        "    work = Work(); work.install_signal_handlers()\n"
-        "    estimate_flow(EstimateRequest.model_validate_json(sys.argv[1]), work)\n"
-    )
-    arguments = [sys.executable, "-c", code, request.model_dump_json()]
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-
-
-def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < until
-        time.sleep(0.002)
-
-
 def _num_done(folder: Path) -> int:
     return len(list(folder.glob("lag-*.tmp/videos/*.npz"))) + 6 * len(
         list(folder.glob("lag-*/done.json"))
@@ -446,8 +410,8 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     shutil.copytree(long_root / "toy", tmp_path / "toy")
     options = {"lags": (2, 5), "check": True, "workers_per_device": workers}
     folder = tmp_path / "toy" / "prepared" / "96px" / "flow" / "dis"
-    with _running(_request(tmp_path, **options)) as process:
-        _wait_until(lambda: folder.exists() and _num_done(folder) >= num_done, process)
+    with running(estimate.estimate_flow, _request(tmp_path, **options)) as process:
+        wait_until(lambda: folder.exists() and _num_done(folder) >= num_done, process)
         time.sleep(0.02 * (num_done % 3))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -515,8 +479,8 @@ def test_ctrl_c_stops_at_once_and_leaves_no_process(tmp_path: Path, long_root: P
     shutil.copytree(long_root / "toy", tmp_path / "toy")
     folder = tmp_path / "toy" / "prepared" / "96px" / "flow" / "dis"
     request = _request(tmp_path, lags=(2, 5), workers_per_device=2, check=True)
-    with _running(request) as process:
-        _wait_until(lambda: folder.exists() and _num_done(folder) >= 1, process)
+    with running(estimate.estimate_flow, request) as process:
+        wait_until(lambda: folder.exists() and _num_done(folder) >= 1, process)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode != 0 and Interrupted.__name__ in errors

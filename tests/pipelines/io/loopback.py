@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -411,3 +412,8 @@ class SessionHost:
 
     def _login(self, request: Request) -> Served:
         return Served(b"<html><title>Please log in</title></html>", type="text/html")
+
+
+def file_names(folder: Path) -> list[str]:
+    """What lies in a folder, in order: a failed transfer leaves nothing half behind."""
+    return sorted(path.name for path in folder.iterdir())

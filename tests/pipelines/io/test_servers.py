@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,40 +23,14 @@ from tests.pipelines.io.loopback import (
     SeafileHost,
     Served,
     SessionHost,
+    file_names,
     serving,
-    without_proxies,
 )
 
 noise = random.Random(11).randbytes
 BIG = honest_zip({"noise": noise(400_000)})
-PATIENCE = Policy(
-    connect_timeout_s=2,
-    read_timeout_s=2,
-    attempts=4,
-    first_delay_s=0.01,
-    max_delay_s=0.02,
-    max_wait_s=3,
-    stall_window_s=0.3,
-    min_bytes_per_s=2000,
-)
 EXTRA = 1.05
 """Bytes sent over bytes of the file: so little may be fetched twice."""
-
-
-@pytest.fixture
-def host() -> Iterator[Host]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
-    with without_proxies(), Web(PATIENCE) as client:
-        yield client
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # Seafile
@@ -198,7 +171,7 @@ def test_a_bad_session_is_found_out_before_the_download(
     with pytest.raises(SourceClosed) as caught:
         fetcher.fetch(fetcher.list_files()[0], tmp_path / "a.tgz", Meter())
     assert not any("download" in request.query for request in host.requests)
-    assert leftovers(tmp_path) == []
+    assert file_names(tmp_path) == []
     text = caught.value.message + str(caught.value.details)
     assert not given or given not in text
 

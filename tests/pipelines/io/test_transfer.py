@@ -7,7 +7,6 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,37 +22,15 @@ from tests.pipelines.io.loopback import (
     Host,
     Request,
     Served,
+    file_names,
     serving,
     steady_date,
-    without_proxies,
 )
 
 noise = random.Random(11).randbytes
 BIG = honest_zip({"noise": noise(400_000)})
-PATIENCE = Policy(
-    connect_timeout_s=2,
-    read_timeout_s=2,
-    attempts=4,
-    first_delay_s=0.01,
-    max_delay_s=0.02,
-    max_wait_s=3,
-    stall_window_s=0.3,
-    min_bytes_per_s=2000,
-)
 EXTRA = 1.05
 """Bytes sent over bytes of the file: so little may be fetched twice."""
-
-
-@pytest.fixture
-def host() -> Iterator[Host]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
-    with without_proxies(), Web(PATIENCE) as client:
-        yield client
 
 
 def get(
@@ -63,10 +40,6 @@ def get(
     wanted = Wanted(name, url, **facts)  # type: ignore[arg-type]
     fetched = transfer(web, wanted, folder / name, Meter(), address=lambda: Address(url))
     return fetched, (folder / name).read_bytes()
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_file_arrives_with_its_checksum_and_nothing_beside_it(
@@ -79,7 +52,7 @@ def test_a_file_arrives_with_its_checksum_and_nothing_beside_it(
     assert (fetched.sha256, fetched.size) == (sha256, len(BIG))
     assert fetched.checked == f"sha256:{sha256}"
     assert fetched.etag == host.files["/data.zip"].etag
-    assert leftovers(tmp_path) == ["data.zip"]
+    assert file_names(tmp_path) == ["data.zip"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +170,7 @@ def test_a_wrong_length_is_an_error_when_the_size_is_known(
     with pytest.raises(UserError, match="another size than the published file") as caught:
         get(web, url, tmp_path, size=len(BIG))
     assert caught.value.details["expected"] == f"{len(BIG)} bytes"
-    assert leftovers(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
 def test_a_server_that_announces_too_much_is_asked_how_long_the_file_is(
@@ -225,7 +198,7 @@ def test_a_wrong_checksum_is_an_error_and_the_file_is_kept_for_a_look(
     with pytest.raises(UserError, match=r"'data\.zip' is not the published file") as caught:
         get(web, url, tmp_path, checksums=("md5:" + "0" * 32, "md5:" + "1" * 32))
     assert caught.value.details["got"] == "md5:" + hashlib.md5(BIG).hexdigest()
-    assert leftovers(tmp_path) == ["data.zip.rejected"]
+    assert file_names(tmp_path) == ["data.zip.rejected"]
 
 
 def test_any_of_several_known_checksums_is_enough(host: Host, web: Web, tmp_path: Path) -> None:
@@ -244,7 +217,7 @@ def test_a_page_is_never_kept_as_the_archive(
     host.always["/data.zip"] = Fault(status=status if status != 200 else None)
     with pytest.raises(UserError) as caught:
         get(web, url, tmp_path)
-    assert leftovers(tmp_path) == []
+    assert file_names(tmp_path) == []
     assert caught.value.details["to fix"]
     if status == 200:
         assert caught.value.message == "the server sent a web page instead of 'data.zip'"
@@ -269,7 +242,7 @@ def test_another_kind_of_file_is_not_kept_as_the_archive(
     url = host.add("/data.zip", honest_tar({"a": b"1" * 2000}))
     with pytest.raises(UserError, match=r"the server sent gzip instead of 'data\.zip'"):
         get(web, url, tmp_path)
-    assert leftovers(tmp_path) == []
+    assert file_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
