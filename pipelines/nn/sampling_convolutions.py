@@ -16,6 +16,9 @@ from pipelines.nn.packed_convolution import PackedConv, can_pack
 from pipelines.nn.packed_layers import MixedConv
 
 _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+_FEW_PLACES = 16
+"""Of a small image, up to which all that counts is how many weights are read."""
+
 _LEAST_CHANNELS, _LEAST_PLACES = 128, 512
 """From here on half the products outweigh the mixing."""
 
@@ -50,7 +53,8 @@ class DoublingConv(nn.Module):
     """Each pixel twice, then a 3 x 3 convolution and ReLU, in one go: four products for nine.
 
     Together they are a transposed convolution; small maps, whose weights are what takes time, go by
-    four 2 x 2 convolutions, one for each corner of a doubled pixel.
+    four 2 x 2 convolutions, one for each corner of a doubled pixel, and the smallest are doubled,
+    since the four together have nearly twice the weights.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -60,6 +64,7 @@ class DoublingConv(nn.Module):
         self._bias = bias.detach()
         self._kernel: Tensor | None = None
         self._corners = nn.ModuleList()
+        self._plain: PackedConv | None = None
 
     def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
         """x: B C H W.  Returns B C' 2H 2W. num_parts: makes no difference here."""
@@ -68,11 +73,17 @@ class DoublingConv(nn.Module):
             self._weight = None
         if self._kernel is not None:
             return F.conv_transpose2d(x, self._kernel, self._bias, stride=2, padding=1).relu_()
+        if self._plain is not None:
+            made: Tensor = self._plain(F.interpolate(x, scale_factor=2, mode="nearest"))
+            return made
         return self._by_corners(x)
 
     def _choose(self, weight: Tensor, x: Tensor) -> None:
-        """Whether by a kernel or by corners, for images like the first ones."""
+        """In which of the three ways, for images like the first ones."""
         batch, channels, height, width = x.shape
+        if batch * height * width <= _FEW_PLACES:
+            self._plain = PackedConv(weight, self._bias, has_relu=True)
+            return
         if batch * height * width >= 2 * channels:
             self._kernel = doubling_kernel(weight)
             return
@@ -110,8 +121,9 @@ def doubling_kernel(weight: Tensor) -> Tensor:
 @cache
 def _spreading() -> Tensor:
     """Where each of nine weights goes among sixteen: turned round, at both copies of a pixel."""
-    line = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
-    return torch.kron(line, line)
+    with torch.inference_mode(mode=False):  # kept: a later training must be able to use it
+        line = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
+        return torch.kron(line, line)
 
 
 def _corner(weight: Tensor, row: int, column: int) -> Tensor:

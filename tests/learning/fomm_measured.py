@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,25 @@ def measure_following(videos: PackedVideos, run: Path, kind: str) -> dict[str, f
     """
     animator = load(run, CPU, warn=_fail)
     rows = videos.select("test", [f"{kind}/*"])
-    tracks = [_centred(_keypoints(animator, videos, row)) for row in rows]
-    parts = [_centred(_parts(videos, row, kind)) for row in rows]
+    tracks = [_keypoints(animator, videos, row) for row in rows]
+    return _following(tracks, [_parts(videos, row, kind) for row in rows], kind)
+
+
+def measure_blind_following(videos: PackedVideos, kind: str) -> dict[str, float]:
+    """The same of nine points that know exactly where both parts are, but not which is which.
+
+    They are the middle, the corners of the box around both, and whichever part is the leftmost,
+    uppermost, rightmost and lowest: what follows better tells the parts apart.
+    """
+    parts = [_parts(videos, row, kind) for row in videos.select("test", [f"{kind}/*"])]
+    return _following([_blind(each) for each in parts], parts, kind)
+
+
+def _following(
+    tracks: Sequence[np.ndarray], parts: Sequence[np.ndarray], kind: str
+) -> dict[str, float]:
+    """By part's name; tracks: of each video T K 2.  parts: of each video T P 2."""
+    tracks, parts = [_centred(each) for each in tracks], [_centred(each) for each in parts]
     names = ("elbow", "effector") if kind == "arm" else ("first digit", "second digit")
     if kind == "arm":
         found = _best(np.concatenate(tracks), np.concatenate(parts))
@@ -58,6 +76,17 @@ def measure_following(videos: PackedVideos, run: Path, kind: str) -> dict[str, f
         each = [_best(track, part) for track, part in zip(tracks, parts, strict=True)]
         found = np.mean(each, axis=0)
     return dict(zip(names, found.tolist(), strict=True))
+
+
+def _blind(parts: np.ndarray) -> np.ndarray:
+    """Nine points, T 9 2, that do not change when the two parts, T 2 2, change places."""
+    low, high = parts.min(axis=1), parts.max(axis=1)
+    corners = [np.stack([x[:, 0], y[:, 1]], axis=1) for x in (low, high) for y in (low, high)]
+    order = np.argsort(parts, axis=1)
+    outermost = [
+        parts[np.arange(len(parts)), order[:, end, axis]] for end in (0, 1) for axis in (0, 1)
+    ]
+    return np.stack([parts.mean(axis=1), *corners, *outermost], axis=1)
 
 
 def _best(track: np.ndarray, part: np.ndarray) -> np.ndarray:
