@@ -2,32 +2,38 @@
 
 For inference only: each batch norm is folded into its convolution when weights are read
 (i3d_checkpoint.py), and the 1x1 convolutions that a block's branches start with are one. On a CPU
-`pack` makes it twice as fast. All padding is TensorFlow's SAME: as much as the output size needs,
-the odd one behind.
+`pack` makes it more than twice as fast. All padding is TensorFlow's SAME: as much as the output
+size needs, the odd one behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.features import tiled_convolution
+from pipelines.features.folded_convolution import FoldedConvolution
 from pipelines.features.short_convolution import ShortConvolution
-from pipelines.nn import packed_convolution
-from pipelines.nn.packed_convolution import PackedConvolution
+from pipelines.features.side_by_side import side_by_side
+from pipelines.features.tiled_convolution import TiledConvolution
+from pipelines.nn.packed_convolution import PackedConvolution, can_pack
 
 FEATURE_SIZE = 1024
 """Channels after the final pool."""
 
-_MIN_SHORT = 64  # with fewer channels a short convolution saves nothing
+_MIN_SHORT = 64  # with fewer channels fewer multiplications save nothing
 _POOL_PX = 7
 _TIME_STRIDE = 8
 
 Axes = tuple[int, int, int]
 """One number each for time, height and width."""
+
+Way = Callable[[Tensor], Tensor]
+"""Of convolving: B C T H W -> B C' T' H' W', with padding and ReLU."""
 
 
 class MixedWidths(NamedTuple):
@@ -100,6 +106,8 @@ class I3d(nn.Module):
             channels = widths.total
         self.to_logits = nn.Conv3d(FEATURE_SIZE, num_classes, 1)
         self.pool_frames = pool_frames
+        self._is_packed = False
+        self._seen: set[torch.Size] = set()
 
     @property
     def min_frames(self) -> int:
@@ -109,8 +117,9 @@ class I3d(nn.Module):
     def pack(self) -> None:
         """Lay the weights out for the processor; call it when they are final and on the CPU.
 
-        One clip at a time is then as fast as many, and takes less memory.
+        As many clips at a time as torch has threads are then the fastest.
         """
+        self._is_packed = True
         for each in self.modules():
             if isinstance(each, Conv):
                 each.pack()
@@ -118,6 +127,16 @@ class I3d(nn.Module):
     @torch.no_grad()
     def forward(self, clips: Tensor) -> I3dResult:
         """clips: B 3 T H W, RGB in [-1, 1], published for 224 x 224; T at least min_frames."""
+        if not self._is_packed:
+            return self._features(clips)
+        size, found = clips.shape[1:], []
+        if size not in self._seen:  # this lays out weights, which threads must not do at once
+            found.append(self._features(clips[:1]))
+            self._seen.add(size)
+        found += side_by_side(self._features, clips[len(found) :])
+        return I3dResult(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def _features(self, clips: Tensor) -> I3dResult:
         x = self.conv_1a(clips)
         x = _max_pool(x, (1, 3, 3), (1, 2, 2))
         x = self.conv_2c(self.conv_2b(x))
@@ -139,32 +158,58 @@ class Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(channels_in, channels, kernel, stride=stride)
         self.kernel, self.stride = kernel, stride
-        self._packed: PackedConvolution | None = None
-        self._short: ShortConvolution | None = None
+        self._is_packed = False
+        self._ways: dict[str, Way] = {}
 
     def pack(self) -> None:
         """See I3d.pack."""
-        if not packed_convolution.is_available():
-            return
-        weight, bias = self.conv.weight, self.conv.bias
-        assert bias is not None
-        self._packed = PackedConvolution(weight, bias, stride=self.stride)
-        if self.kernel == (3, 3, 3) and self.conv.in_channels >= _MIN_SHORT:
-            self._short = ShortConvolution(weight, bias)
+        self._is_packed = can_pack(self.conv.weight) and self.conv.weight.dtype == torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C T H W, any range.  Returns B C' T' H' W', sizes divided by stride, rounded up."""
-        if self._short is not None and self._short.pays(x.shape[2]):
-            return self._short(x)
-        if self._packed is not None:
-            x, padding = _padded(x, self.kernel, self.stride)
-            return self._packed(x, padding, activation="relu")
+        if self._is_packed:
+            return self._packed(x)
         if self.kernel == (1, 1, 1):  # a product of matrices; torch's own way is slower
             weight = self.conv.weight.flatten(1)
             return F.relu_(F.linear(x.movedim(1, -1), weight, self.conv.bias)).movedim(-1, 1)
         x, padding = _padded(x, self.kernel, self.stride)
         x = F.conv3d(x, self.conv.weight, self.conv.bias, self.stride, padding)
         return F.relu_(x)
+
+    def _packed(self, x: Tensor) -> Tensor:
+        """By the way that is fastest for inputs of this size; its weights are laid out once."""
+        make_way = self._fastest(*x.shape[2:])
+        name = make_way.__name__
+        if name not in self._ways:
+            bias = self.conv.bias
+            assert bias is not None
+            self._ways[name] = make_way(self.conv.weight.detach(), bias.detach())
+        return self._ways[name](x)
+
+    def _fastest(self, *sizes: int) -> Callable[[Tensor, Tensor], Way]:
+        """sizes: T H W of the input."""
+        made = [-(-size // step) for size, step in zip(sizes, self.stride, strict=True)]
+        if self.kernel == (7, 7, 7) and tiled_convolution.pays(*made):
+            return self._folded
+        if self.kernel == (3, 3, 3) and self.conv.in_channels >= _MIN_SHORT:
+            if tiled_convolution.pays(*made):
+                return TiledConvolution
+            if ShortConvolution.pays(sizes[0]):
+                return ShortConvolution
+        return self._plain
+
+    def _plain(self, weight: Tensor, bias: Tensor) -> Way:
+        packed = PackedConvolution(weight, bias, stride=self.stride)
+
+        def convolve(x: Tensor) -> Tensor:
+            x, padding = _padded(x, self.kernel, self.stride)
+            return packed(x, padding, activation="relu")
+
+        return convolve
+
+    def _folded(self, weight: Tensor, bias: Tensor) -> Way:
+        folded = FoldedConvolution(weight, bias)
+        return lambda x: folded(x, _margins(x, self.kernel, self.stride))
 
 
 class Mixed(nn.Module):
@@ -192,9 +237,14 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def _margins(x: Tensor, kernel: Axes, stride: Axes) -> list[tuple[int, int]]:
+    """Zeros in front of and behind each axis."""
+    return [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
+
+
 def _padded(x: Tensor, kernel: Axes, stride: Axes) -> tuple[Tensor, Axes]:
     """The input padded by what the operation itself cannot, and what is left for it to pad."""
-    margins = [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
+    margins = _margins(x, kernel, stride)
     time, height, width = margins
     if all(front == behind for front, behind in margins):
         return x, (time[0], height[0], width[0])

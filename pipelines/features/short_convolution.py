@@ -62,11 +62,11 @@ class ShortConvolution:
     def _four_frames(self, seen: Frames, made: Frames) -> None:
         """seen: six frames.  made: four, filled here."""
         odd, even = (torch.sub(seen[i + 2], seen[i], alpha=4) for i in (1, 2))
-        near = _plus_and_minus(self._product(1, even + odd), self._product(2, even.sub_(odd)))
+        near = plus_and_minus(self._product(1, even + odd), self._product(2, even.sub_(odd)))
         odd, even = (seen[i + 2] - seen[i] for i in (1, 2))
         high = self._product(3, torch.add(even, odd, alpha=2))
-        far = _plus_and_minus(high, self._product(4, even.sub_(odd, alpha=2)))
-        _sum_up(near, far, made)
+        far = plus_and_minus(high, self._product(4, even.sub_(odd, alpha=2)))
+        sum_up(near, far, made)
         for number, frame in ((0, made[0]), (5, made[3])):
             offset = min(number, 1)
             first, middle, last = (seen[offset + i] for i in (0, 2, 4))
@@ -79,12 +79,12 @@ class ShortConvolution:
         return self._products[number](frame, (1, 1))
 
 
-def _plus_and_minus(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def plus_and_minus(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Sum and difference; the first tensor is used up."""
     return first + second, first.sub_(second)
 
 
-def _sum_up(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor], made: Frames) -> None:
+def sum_up(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor], made: Frames) -> None:
     """What the points 1, -1, 2, -2 give to four frames. near, far: sums and differences."""
     for number, frame in enumerate(made):
         torch.add(near[number % 2], far[number % 2], alpha=2**number, out=frame)

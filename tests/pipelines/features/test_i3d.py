@@ -113,9 +113,12 @@ def test_the_shortest_clip_is_nine_frames_or_twentyfive() -> None:
         assert I3d(pool_frames=4).min_frames == 25
 
 
-def test_clips_of_a_batch_do_not_mix() -> None:
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_clips_of_a_batch_do_not_mix(is_packed: bool) -> None:
     net = network(i3d_state(published("piergiaj")), num_classes=7)
-    clips = torch.rand(2, 3, 9, 200, 200, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    if is_packed:
+        net.pack()
+    clips = torch.rand(3, 3, 9, 200, 200, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         found = net(clips)
         together = found.logits
