@@ -18,7 +18,7 @@ from pipelines.behavior.networks import BehaviorNet, Posterior
 from pipelines.nn.full_precision import full_precision, widened
 from pipelines.nn.whole_batch import normal_rows
 from pipelines.schema import OptimizerConfig
-from pipelines.training.optim import build_adam
+from pipelines.training.optim import build_adam, descend
 
 Log = dict[str, Tensor]
 
@@ -135,7 +135,7 @@ def stage1_step(
         found = networks.net.encoder(poses)
     code = found.mean.detach()
     for frame in frames:
-        _descend(optimizers["regressor"], leak_error(networks.regressor, code, poses, frame))
+        descend(optimizers["regressor"], leak_error(networks.regressor, code, poses, frame))
     with torch.set_grad_enabled(not is_tuning):
         # once more, with the regressor as it is now: a step of it lies in between
         terms = objective(
@@ -148,7 +148,7 @@ def stage1_step(
             weights=weights,
         )
     if not is_tuning:
-        _descend(optimizers["net"], terms.total)
+        descend(optimizers["net"], terms.total)
     log = {
         "loss": terms.total,
         "reconstruction": terms.reconstruction,
@@ -171,7 +171,7 @@ def _train_classifiers(
     log = {}
     for name, network in networks.classifiers.items():
         logits = network(code) if name == "latent" else network(poses)[0]
-        _descend(optimizers[name], F.cross_entropy(logits, action, ignore_index=NO_ACTION))
+        descend(optimizers[name], F.cross_entropy(logits, action, ignore_index=NO_ACTION))
         log[f"{name}_accuracy"] = (logits.argmax(1) == action).float().mean()
     return log
 
@@ -183,7 +183,7 @@ def flow_step(
     with full_precision(code.device):  # a sum of many logarithms
         residual, log_det = flow(widened(code))
         loss, nll, negative_log_det = losses.flow_loss(residual, log_det)
-    _descend(optimizer, loss)
+    descend(optimizer, loss)
     log = {
         "loss": loss,
         "nll": nll,
@@ -247,16 +247,10 @@ def mtvae_step(
         loss = poses + kl_weight * kl
         loss = loss + config.weight_motion * motion + config.weight_cycle * cycle
     if not is_tuning:
-        _descend(optimizers["net"], loss)
+        descend(optimizers["net"], loss)
     log = {"loss": loss, "reconstruction": poses, "kl": kl, "motion": motion, "cycle": cycle}
     if "latent" in networks:
         logits = networks["latent"](made.mean.detach())
-        _descend(optimizers["latent"], F.cross_entropy(logits, action, ignore_index=NO_ACTION))
+        descend(optimizers["latent"], F.cross_entropy(logits, action, ignore_index=NO_ACTION))
         log["latent_accuracy"] = (logits.argmax(1) == action).float().mean()
     return {name: value.detach() for name, value in log.items()}
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

@@ -6,8 +6,7 @@ mode, updates them, and returns the scalars to log, detached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +19,10 @@ from pipelines.cinn.encoder import sample_code
 from pipelines.cinn.flow import ConditionalFlow
 from pipelines.cinn.networks import AutoencoderNetworks, Stage1Networks
 from pipelines.nn import image_quality
+from pipelines.nn.freezing import frozen
 from pipelines.nn.full_precision import full_precision, widened
 from pipelines.nn.whole_batch import mean_over_parts, normal_rows, num_parts, picked_rows
+from pipelines.training.optim import descend
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(real, fake), both N 3 H W in [-1, 1] -> N distances, as N or N 1 1 1."""
@@ -141,7 +142,7 @@ def stage1_step(
             + config.weight_gan_temporal * log["gan_temporal"]
             + config.weight_feature_matching * log["feature_matching"]
         )
-    _update(optimizers.generator, loss)
+    descend(optimizers.generator, loss)
     log |= {"loss": loss, "reconstruction": reconstruction, "perceptual": lpips, "kl": kl}
     if log_quality:
         with torch.no_grad():
@@ -177,7 +178,7 @@ def _update_temporal(
             penalty = losses.gradient_penalty(real_logits, real, differentiable=trains)
         hinge = losses.hinge_discriminator(real_logits, fake_logits)
     if optimizer is not None:
-        _update(optimizer, hinge + penalty_weight * penalty)
+        descend(optimizer, hinge + penalty_weight * penalty)
     return {"discriminator_temporal": hinge, "gradient_penalty": penalty}
 
 
@@ -201,7 +202,7 @@ def _update_patch(
             real_logits, fake_logits = discriminator(real), discriminator(fake)
         loss = losses.hinge_discriminator(real_logits, fake_logits)
     if optimizer is not None:
-        _update(optimizer, loss)
+        descend(optimizer, loss)
     return {
         "discriminator_patch": loss,
         "logits_real_patch": real_logits.mean(),
@@ -219,7 +220,7 @@ def _generator_gan_losses(
 ) -> Log:
     """What the updated discriminators say of the generated frames."""
     temporal, patch = networks.temporal_discriminator, networks.patch_discriminator
-    with frozen(temporal), frozen(patch), torch.set_grad_enabled(differentiable):
+    with frozen(temporal, patch), torch.set_grad_enabled(differentiable):
         gan_patch = losses.hinge_generator(patch(fake_patch))
         fake_logits, fake_features = temporal(fake_window)
         with torch.no_grad():
@@ -314,27 +315,8 @@ def flow_step(
     with full_precision(codes.device):  # a sum of many logarithms
         residual, log_det = flow(widened(codes), widened(condition))
         loss, nll, negative_log_det = losses.flow_loss(residual, log_det)
-    _update(optimizer, loss)
+    descend(optimizer, loss)
     log = {"loss": loss, "nll": nll, "negative_log_det": negative_log_det}
     if generator is not None:
         log["nll_of_noise"] = losses.gaussian_nll(normal_rows(codes.shape, generator))
     return {name: value.detach() for name, value in log.items()}
-
-
-def _update(optimizer: Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
-@contextmanager
-def frozen(network: nn.Module, *, when: bool = True) -> Iterator[None]:
-    """Within this block the network's weights take no gradient; its inputs still do."""
-    parameters = [p for p in network.parameters() if p.requires_grad] if when else []
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,8 @@ from torch.optim import Optimizer
 from pipelines.inbetween import losses
 from pipelines.inbetween.config import FamilyConfig, LossConfig
 from pipelines.inbetween.networks import ImageDiscriminator, Inbetweener, VideoDiscriminator
-from pipelines.training.optim import build_adam
+from pipelines.nn.freezing import frozen
+from pipelines.training.optim import build_adam, descend
 
 Log = dict[str, Tensor]
 
@@ -89,14 +89,12 @@ def inbetween_step(
     edges = losses.gradient_difference(clip, fake)
     loss = config.weight_image * (squared + config.weight_edges * edges)
     if networks.judges and turn.model:
-        with frozen(networks.judges):
+        with frozen(*networks.judges):
             gan = torch.stack([_fooled(each, config) for each in _fake_logits(networks, fake)])
         log["gan"] = gan.sum()
         loss = loss + config.weight_gan * gan.sum()
     if turn.model:
-        optimizers["model"].zero_grad(set_to_none=True)
-        loss.backward()
-        optimizers["model"].step()
+        descend(optimizers["model"], loss)
     log |= {"loss": loss, "squared_error": squared, "gradient_difference": edges}
     return {name: value.detach() for name, value in log.items()}
 
@@ -127,9 +125,7 @@ def _judges_step(
         found = [parts(*logits) for logits in zip(reals, fakes, strict=True)]
         loss = torch.stack([part for pair in found for part in pair]).sum()
     if turn.judges:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        descend(optimizer, loss)
     return {
         "discriminator": loss,
         "discriminator_video_real": found[0][0],
@@ -157,15 +153,3 @@ def _fooled(logits: Tensor, config: LossConfig) -> Tensor:
     if config.adversarial == "hinge":
         return losses.hinge_generator_part(logits)
     return losses.generator_part(logits)
-
-
-@contextmanager
-def frozen(networks: list[nn.Module]) -> Iterator[None]:
-    """Within this block the networks' weights take no gradient; their inputs still do."""
-    for network in networks:
-        network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for network in networks:
-            network.requires_grad_(True)

@@ -20,7 +20,7 @@ from pipelines.motion.wgan import (
     gradient_penalty,
 )
 from pipelines.nn.whole_batch import normal_rows, uniform_rows
-from pipelines.training.optim import build_adam
+from pipelines.training.optim import build_adam, descend
 
 Log = dict[str, Tensor]
 
@@ -62,7 +62,7 @@ def wgan_step(
         share = uniform_rows((len(real), 1, 1), draws).to(real)
         log["gradient_penalty"] = penalty = gradient_penalty(critic, real, fake, share)
         loss = loss + config.weight_gradient_penalty * penalty
-    _update(optimizers["critic"], loss)
+    descend(optimizers["critic"], loss)
     if config.objective == "clip":
         with torch.no_grad():
             for parameter in critic.parameters():
@@ -85,7 +85,7 @@ def autoregressive_step(
         if model.config.autoregressive.is_as_published:
             error = error[:, -1]
         loss = error.mean()
-        _update(optimizers[name], loss)
+        descend(optimizers[name], loss)
         log[name] = loss.detach()
     return log
 
@@ -126,12 +126,6 @@ def _generator_step(
     if config.weight_reconstruction:
         log["reconstruction"] = (fake - real).square().mean()
         loss = loss + config.weight_reconstruction * log["reconstruction"]
-    _update(optimizer, loss)
+    descend(optimizer, loss)
     critic.requires_grad_(True)
     return log
-
-
-def _update(optimizer: Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

@@ -17,6 +17,7 @@ from pipelines.shape_pose.config import NUM_LATENT_SCALES, FamilyConfig, Network
 from pipelines.shape_pose.losses import kl_divergence, prior_kl
 from pipelines.shape_pose.networks import Appearance, KeypointRegressor, ShapePoseNet
 from pipelines.shape_pose.skeletons import BY_JOINTS, SKELETONS
+from pipelines.training.optim import descend
 
 Log = dict[str, Tensor]
 
@@ -130,7 +131,7 @@ def renderer_step(
             error = _regressor_error(networks.regressor, found.means, batch.joints)
         loss = loss - config.regressor.weight * capped_mean(error, config.regressor.bound)
         log["posture_leak"] = error
-    _descend(optimizers["net"], loss)
+    descend(optimizers["net"], loss)
     log |= {"loss": loss, "psnr": psnr(batch.image, image.detach())}
     return {name: value.detach() for name, value in log.items()}
 
@@ -154,7 +155,7 @@ def baseline_step(
     likelihood = config.weight_likelihood * perceptual(batch.image, made.image).mean()
     kl = prior_kl(found.means, made.prior_means)
     loss = likelihood + kl_weight * kl
-    _descend(optimizers["net"], loss)
+    descend(optimizers["net"], loss)
     log = {"loss": loss, "likelihood": likelihood, "kl": kl}
     log["psnr"] = psnr(batch.image, made.image.detach())
     return {name: value.detach() for name, value in log.items()}
@@ -182,16 +183,10 @@ def _train_regressor(
     error = batch.image.new_zeros(())
     for means, joints in groups:
         error = _regressor_error(regressor, means, joints)
-        _descend(optimizer, error)
+        descend(optimizer, error)
     return error.detach()
 
 
 def _regressor_error(regressor: KeypointRegressor, means: list[Tensor], joints: Tensor) -> Tensor:
     """Length of the error of all coordinates together, mean over the batch."""
     return (regressor(means) - joints).norm(dim=1).mean()
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

@@ -61,3 +61,10 @@ class Plateau:
         if self.bad_epochs + 1 > patience:
             return Plateau(self.best, 0, self.scale * factor)
         return Plateau(self.best, self.bad_epochs + 1, self.scale)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """One step down the loss, for the optimizer's weights."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
