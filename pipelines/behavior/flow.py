@@ -6,9 +6,11 @@ import itertools
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipelines.behavior.config import BehaviorFlowConfig
 from pipelines.nn.norms import ActNorm
+from pipelines.nn.packed_layers import Product
 from pipelines.nn.products import Linear
 
 
@@ -34,6 +36,17 @@ class BehaviorFlow(nn.Module):
         for block in reversed(self.blocks):
             residual = block.inverse(residual)
         return residual
+
+    def keep_packed(self) -> None:
+        """Bring weights into the order that is fastest as they are used for the first time.
+
+        For a flow that learns no more, on its device: it has no weights to store afterwards.
+        """
+        for block in self.blocks:
+            for network in itertools.chain(block.log_scale, block.shift):
+                for number, layer in enumerate(network):
+                    if isinstance(layer, Linear):
+                        network[number] = Product(layer.weight, layer.bias)
 
 
 class FlowBlock(nn.Module):
@@ -62,7 +75,8 @@ class FlowBlock(nn.Module):
 
     def inverse(self, y: Tensor) -> Tensor:
         """Undo forward. y: B D."""
-        second, first = y[:, self.order.argsort()].chunk(2, dim=1)
+        ordered = torch.empty_like(y).index_copy(1, self.order, y)
+        second, first = (half.contiguous() for half in ordered.chunk(2, dim=1))
         first = (first - self.shift[1](second)) * (-self.log_scale[1](second).tanh()).exp()
         second = (second - self.shift[0](first)) * (-self.log_scale[0](first).tanh()).exp()
         return self.norm.inverse(torch.cat([first, second], dim=1))
@@ -72,5 +86,13 @@ def _mlp(size: int, config: BehaviorFlowConfig) -> nn.Sequential:
     widths = (size, *([config.hidden_width] * (config.hidden_depth + 1)), size)
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        layers += [Linear(a, b), nn.LeakyReLU(0.01)]
+        layers += [Linear(a, b), _LeakyReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+class _LeakyReLU(nn.Module):
+    """Slope 0.01 below 0; of what is not learned from in the same place of memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: any shape; used up where there are no gradients."""
+        return F.leaky_relu(x, 0.01, inplace=not torch.is_grad_enabled())

@@ -115,6 +115,7 @@ class BehaviorModel(PoseModel):
                 },
                 EXIT_USAGE,
             )
+        self.flow.keep_packed()
         return self.flow.inverse(noise)
 
     def found_again(self, made: Tensor, partners: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelines.behavior.config import BehaviorNetConfig
 from pipelines.nn.norm_conv import NormLinear
+from pipelines.nn.packed_layers import Product
 from pipelines.nn.products import linear, pays
 
 State = tuple[Tensor, Tensor]
@@ -69,17 +70,23 @@ class PoseDecoder(nn.Module):
         """The cell as it is fastest for such codes: torch's own, or with one product in a step."""
         if not pays(code, self.rnn.weight_hh):
             return self.rnn
-        weight = torch.cat((self.rnn.weight_ih, self.rnn.weight_hh), dim=1)
-        bias = self.rnn.bias_ih + self.rnn.bias_hh
+        gates = self._gates()
 
         def step(pose: Tensor, state: State) -> State:
             hidden, memory = state
-            gates = linear(torch.cat((pose, hidden), dim=1), weight, bias)
-            enter, keep, new, leave = gates.chunk(4, dim=1)
+            enter, keep, new, leave = gates(torch.cat((pose, hidden), dim=1)).chunk(4, dim=1)
             memory = keep.sigmoid() * memory + enter.sigmoid() * _tanh(new)
             return leave.sigmoid() * _tanh(memory), memory
 
         return step
+
+    def _gates(self) -> Callable[[Tensor], Tensor]:
+        """What a step's gates are made with, all at once, from pose and hidden state."""
+        weight = torch.cat((self.rnn.weight_ih, self.rnn.weight_hh), dim=1)
+        bias = self.rnn.bias_ih + self.rnn.bias_hh
+        if torch.is_grad_enabled():
+            return lambda x: linear(x, weight, bias)
+        return Product(weight, bias)  # brought into order once for all steps
 
 
 def _tanh(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pipelines.nn.full_precision import widened
 from pipelines.nn.packed_convolution import PackedConv
 from pipelines.nn.packed_layers import MixedConv, Product
 from pipelines.nn.products import linear
+from pipelines.nn.strips import RowMixedConv
 from pipelines.nn.whole_batch import channel_statistics
 
 _EPS, _VARIANCE_EPS = 1e-12, 1e-10
@@ -52,6 +53,11 @@ class NormConv2d(nn.Module):
         weight, bias = self.folded()
         return F.conv2d(x, weight, bias, self.stride, self.padding)
 
+    def square_for(self, x: Tensor) -> Square | None:
+        """What takes maps like x (B C H W) in strips: of a folded layer, where that is faster."""
+        kept = self._kept
+        return kept if isinstance(kept, Square) and kept.takes_strips(x) else None
+
     @torch.no_grad()
     def keep_folded(self) -> None:
         """Fold once and for all: for a network that learns no more and stays on its device.
@@ -80,15 +86,30 @@ class Square:
         """weight: C' C 3 3.  bias: C'."""
         self._arguments: tuple[Tensor, ...] = (weight, bias)
         self._conv: nn.Module | None = None
+        self._strip_conv: nn.Module | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: B C H W.  Returns B C' H W, channels last."""
         if self._conv is None:
-            # of a larger map the mixtures no longer stay near the core
             is_small = x.shape[2] * x.shape[3] <= _MIXED_PLACES
             self._conv = (MixedConv if is_small else PackedConv)(*self._arguments)
-            self._arguments = ()
         made: Tensor = self._conv(x)
+        return made
+
+    def takes_strips(self, x: Tensor) -> bool:
+        """Whether a map, B C H W, is too large to stay near the core."""
+        return x.shape[2] * x.shape[3] > _MIXED_PLACES
+
+    def of_strip(self, x: Tensor) -> Tensor:
+        """x: rows with one more above and below, B C R+2 W.  Returns B C' R W."""
+        if self._strip_conv is None:
+            weight, bias = self._arguments
+            self._strip_conv = (
+                RowMixedConv(weight, bias)
+                if RowMixedConv.pays(weight)
+                else PackedConv(weight, bias, padding=(0, 1))
+            )
+        made: Tensor = self._strip_conv(x)
         return made
 
 

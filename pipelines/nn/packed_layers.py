@@ -10,6 +10,7 @@ Maps are B C H W as everywhere, with channels last in memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,39 +18,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.nn.packed_convolution import PackedConv
+from pipelines.nn.packed_convolution import PackedConv, can_pack
 
 _LEAST_CHANNELS = 32
 """With fewer, mixing takes longer than it saves."""
 _FEW_PLACES = 512
 """A map with more has its weights brought into order in no time compared with the rest."""
 _ROWS = 64
-"""So many keep the kernels busy; of more, mixtures and products no longer stay near the core."""
+"""So many keep the kernels busy, of the largest tiles too."""
+_ROWS_AT_ONCE = 128
+"""Of more, mixtures and products no longer stay near the core."""
+_MOST_MIXED_BYTES = 60_000_000
+"""More than that is read from memory in the time that larger tiles save."""
+_POWERS_OF_TWO = math.log2(math.e)
+"""What makes powers of 2 of those of e; the former take a fifth of the time."""
 
 
-def pack(network: nn.Module, *, mixes: bool = True) -> nn.Module:
+def pack(network: nn.Module, *, mixes: bool = True, is_brief: bool = False) -> nn.Module:
     """Replace the layers of a network in eval mode, without spectral norm, that gain by it.
 
     mixes: whether sums may be taken another way: convolutions by mixtures, norms in plain order.
     What is the same at most places then gets rounding errors of its own at each of them, and an
     instance norm of a map with little else in it blows these up.
+    is_brief: of all that is computed it does so little that memory for mixed weights does not pay.
     """
     for name, child in network.named_children():
-        replacement = _packed(child, mixes)
+        replacement = _packed(child, mixes, is_brief)
         if replacement is None:
-            pack(child, mixes=mixes)
+            pack(child, mixes=mixes, is_brief=is_brief)
         else:
             setattr(network, name, replacement)
     return network
 
 
-def _packed(layer: nn.Module, mixes: bool) -> nn.Module | None:
+def _packed(layer: nn.Module, mixes: bool, is_brief: bool) -> nn.Module | None:
     if type(layer) is nn.ELU and layer.alpha == 1:
         return PackedElu()
     if type(layer) is nn.InstanceNorm2d and mixes and not layer.affine:
         return None if layer.track_running_stats else PackedInstanceNorm(layer.eps)
     if type(layer) is nn.Conv2d and _is_wide(layer) and _is_plain(layer, stride=1):
-        return (MixedConv if mixes else PackedConv)(layer.weight, layer.bias)
+        kind = ChosenConv if mixes and not is_brief else PackedConv
+        return kind(layer.weight, layer.bias)
     if type(layer) is nn.ConvTranspose2d and _is_wide(layer) and _is_plain(layer, stride=2):
         return PackedDoubling(layer) if layer.output_padding == (1, 1) else None
     return None
@@ -70,13 +79,16 @@ def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, *, stride: int) -> bool:
 class MixedConv(nn.Module):
     """A 3 x 3 convolution, stride 1, padding 1, by products of mixtures."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """weight: C' C 3 3.  bias: C'."""
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, *, tile: Tile | None = None
+    ) -> None:
+        """weight: C' C 3 3.  bias: C'.  tile: None chooses the one that suits the first maps."""
         super().__init__()
         self._weight, self._num_results = weight.detach(), len(weight)
         self._bias = None if bias is None else bias.detach()
+        self._asked = tile
         self._tile: Tile | None = None
-        self._products = nn.ModuleList()
+        self._lines: list[list[Product]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W.  Returns B C' H W."""
@@ -85,27 +97,78 @@ class MixedConv(nn.Module):
         down, right = (-(-length // tile.size) for length in (height, width))
         size = (batch, down, tile.size, right, tile.size, self._num_results)
         made = x.new_empty(size)
-        num_clips = max(1, _ROWS // (down * right))
+        num_clips = max(1, _ROWS_AT_ONCE // (down * right))
         for clips, results in zip(x.split(num_clips), made.split(num_clips), strict=True):
-            pairs = zip(self._products, mixed(clips, tile), strict=True)
-            unmix([product(rows) for product, rows in pairs], tile, out=results)
+            self._convolve(clips, tile, out=results)
         return made.flatten(1, 2).flatten(2, 3)[:, :height, :width].permute(0, 3, 1, 2)
 
     def _prepare(self, x: Tensor) -> Tile:
         """Choose tiles that suit maps like these, and mix the weight for them."""
-        height, width = x.shape[2:]
-        is_large = len(x) * -(-height // FOUR.size) * -(-width // FOUR.size) >= _ROWS
-        self._tile = tile = FOUR if is_large else TWO
+        tile = self._asked or (FOUR if num_tiles(x, FOUR) >= _ROWS else TWO)
         taps = torch.tensor(tile.taps).to(self._weight)
-        weights = torch.einsum("ui,vj,ocij->vuoc", taps, taps, self._weight).flatten(0, 1)
+        for row in taps:  # one after the other: all of them at once take a lot of memory
+            wide = torch.einsum("i,ocij->ocj", row, self._weight)
+            self._lines.append([Product(wide @ column) for column in taps])
         # the product that counts once in each result of a tile can bring the bias along
-        carrier = len(taps) + 1
-        self._products.extend(
-            Product(each, self._bias if number == carrier else None)
-            for number, each in enumerate(weights)
-        )
-        self._weight = weights.new_empty(0)
+        self._lines[1][1] = Product(self._lines[1][1].weight, self._bias)
+        self._weight, self._tile = self._weight.new_empty(0), tile
         return tile
+
+    def _convolve(self, x: Tensor, tile: Tile, *, out: Tensor) -> None:
+        """x: B C H W.  out: B h size w size C', h x w tiles."""
+        made = _unmixed_lines(tile, out)
+        # line by line of a tile's products, so that what is made for one stays near the core
+        for number, line in enumerate(_mixed_along(_padded(x, tile), 1, tile)):
+            parts = _mixed_along(line, 2, tile).flatten(1, 3)
+            products = [each(part) for each, part in zip(self._lines[number], parts, strict=True)]
+            tile.unmix(products, made[:, number])
+        _unmix_lines(made, tile, out=out)
+
+
+def num_tiles(x: Tensor, tile: Tile) -> int:
+    """How many cover the maps B C H W."""
+    height, width = x.shape[2:]
+    return len(x) * -(-height // tile.size) * -(-width // tile.size)
+
+
+class ChosenConv(nn.Module):
+    """A 3 x 3 convolution, stride 1, padding 1, by mixtures where that pays for the first maps."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """weight: C' C 3 3.  bias: C'."""
+        super().__init__()
+        self._arguments: tuple[Tensor, Tensor | None] | None = (weight.detach(), bias)
+        self._chosen: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: B C H W.  Returns B C' H W."""
+        if self._arguments is not None:
+            weight, bias = self._arguments
+            tile = best_tile(weight, x)
+            is_plain = tile is None
+            self._chosen = (
+                PackedConv(weight, bias) if is_plain else MixedConv(weight, bias, tile=tile)
+            )
+            self._arguments = None
+        assert self._chosen is not None
+        made: Tensor = self._chosen(x)
+        return made
+
+
+def best_tile(weight: Tensor, x: Tensor) -> Tile | None:
+    """That of the fastest MixedConv, None where a PackedConv is faster. weight: C' C 3 3.
+
+    x: B C H W.
+    """
+    results, channels = weight.shape[:2]
+    rows, wide = num_tiles(x, FOUR), results * channels / (results + channels)
+    is_light = len(FOUR.taps) ** 2 * results * channels * weight.itemsize <= _MOST_MIXED_BYTES
+    if not can_pack(weight):
+        return FOUR
+    # products per mixed channel, measured: few rows keep the kernels less busy
+    if rows >= _ROWS and is_light and wide >= (60 if rows >= 2 * _ROWS else 80):
+        return FOUR
+    return TWO if wide >= 150 else None
 
 
 class Tile(NamedTuple):
@@ -175,10 +238,15 @@ FOUR = Tile(
 
 def mixed(x: Tensor, tile: Tile) -> Tensor:
     """What meets the weights of each product. x: B C H W.  Returns P R C, R tiles."""
+    tall = _mixed_along(_padded(x, tile), 1, tile)
+    return _mixed_along(tall, 3, tile).flatten(0, 1).flatten(1, 3)
+
+
+def _padded(x: Tensor, tile: Tile) -> Tensor:
+    """B C H W to B H' W' C, whole tiles and what lies around them."""
     maps = x.permute(0, 2, 3, 1)
     down, right = (1 + -length % tile.size for length in maps.shape[1:3])
-    maps = F.pad(maps, (0, 0, 1, right, 1, down))
-    return _mixed_along(_mixed_along(maps, 1, tile), 3, tile).flatten(0, 1).flatten(1, 3)
+    return F.pad(maps, (0, 0, 1, right, 1, down))
 
 
 def _mixed_along(x: Tensor, dim: int, tile: Tile) -> Tensor:
@@ -194,11 +262,21 @@ def _mixed_along(x: Tensor, dim: int, tile: Tile) -> Tensor:
 
 def unmix(products: Sequence[Tensor], tile: Tile, *, out: Tensor) -> None:
     """The results that products, R C' each, are made for. out: B h size w size C', h x w tiles."""
-    count, (batch, down, _, right, _, channels) = len(tile.taps), out.shape
-    rows = out.new_empty((tile.size, count, *products[0].shape))
+    count, made = len(tile.taps), _unmixed_lines(tile, out)
     for number in range(count):
-        tile.unmix(products[number::count], rows[:, number])
-    maps = rows.view(tile.size, count, batch, down, right, channels)
+        tile.unmix(products[number::count], made[:, number])
+    _unmix_lines(made, tile, out=out)
+
+
+def _unmixed_lines(tile: Tile, out: Tensor) -> Tensor:
+    """Room for each line of the products of a tile, along which they are unmixed: size P R C'."""
+    batch, down, _, right, _, channels = out.shape
+    return out.new_empty((tile.size, len(tile.taps), batch * down * right, channels))
+
+
+def _unmix_lines(made: Tensor, tile: Tile, *, out: Tensor) -> None:
+    batch, down, _, right, _, channels = out.shape
+    maps = made.view(*made.shape[:2], batch, down, right, channels)
     tile.unmix(maps.unbind(1), out.permute(2, 4, 0, 1, 3, 5))
 
 
@@ -208,18 +286,20 @@ class PackedDoubling(nn.Module):
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
         """layer: stride 2, padding 1, output padding 1."""
         super().__init__()
-        self._layer = layer
+        self._layer: nn.ConvTranspose2d | None = layer
         self._product: Product | None = None
         self._bias = None if layer.bias is None else layer.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W.  Returns B C' 2H 2W."""
-        if x.shape[2] * x.shape[3] > _FEW_PLACES:  # the sums take as long as packing saves
-            made: Tensor = self._layer(x)
-            return made
-        if self._product is None:
+        if self._layer is not None:
+            if x.shape[2] * x.shape[3] > _FEW_PLACES:  # the sums take as long as packing saves
+                made: Tensor = self._layer(x)
+                return made
             weight = self._layer.weight.detach()
             self._product = Product(weight.permute(2, 3, 1, 0).flatten(0, 2))
+            self._layer = None  # once in memory is enough; the product is right for any map
+        assert self._product is not None
         clips = [self._doubled(clip, self._product) for clip in x.split(1)]
         return clips[0] if len(clips) == 1 else torch.cat(clips)
 
@@ -254,24 +334,24 @@ class Product(nn.Module):
     """Rows times a matrix that stays the same, R C -> R C'."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """weight: C' C.  bias: C'."""
+        """weight: C' C, kept until the first rows come.  bias: C'."""
         super().__init__()
-        self._weight = weight.detach().contiguous()
+        self.weight = weight.detach().contiguous()
         self._bias = None if bias is None else bias.detach()
         self._is_packed = False
 
     def forward(self, rows: Tensor) -> Tensor:
         """rows: R C."""
-        if not self._is_packed and _can_pack(self._weight):
+        if not self._is_packed and _can_pack(self.weight):
             # for as many rows as come first; any other number is as right, if not as fast
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, len(rows))
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, len(rows))
             self._is_packed = True
         if self._is_packed:
             made: Tensor = torch.ops.mkldnn._linear_pointwise(
-                rows, self._weight, self._bias, "none", [], ""
+                rows, self.weight, self._bias, "none", [], ""
             )
             return made
-        return F.linear(rows, self._weight, self._bias)
+        return F.linear(rows, self.weight, self._bias)
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -303,8 +383,16 @@ class PackedElu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: any shape; used up."""
-        below = x.clamp(max=0).exp_().sub_(1)
-        return torch.maximum(x, below, out=x)
+        return fast_elu(x, out=x)
+
+
+def fast_elu(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """ELU of any shape, for inference: off by at most the last digit of 1.
+
+    out: where to write it, of x's shape; may be x itself.
+    """
+    below = x.clamp(max=0).mul_(_POWERS_OF_TWO).exp2_().sub_(1)
+    return torch.maximum(x, below, out=below if out is None else out)
 
 
 def fast_tanh(x: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.nn.norm_conv import InstanceNormConv2d, L2NormConv2d, NormConv2d
+from pipelines.nn.norm_conv import InstanceNormConv2d, L2NormConv2d, NormConv2d, Square
+from pipelines.nn.packed_layers import fast_elu
+from pipelines.nn.strips import ROWS, strips
 from pipelines.shape_pose.config import NUM_LATENT_SCALES, NetworkConfig
 
 Convolution = Callable[..., nn.Module]
@@ -39,12 +41,36 @@ class ResidualBlock(nn.Module):
         width = channels if beside is None else 2 * channels
         self.conv = convolution(width, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """x: B C H W.  beside: B A H W."""
+    def forward(self, x: Tensor, beside: Tensor | None = None, *, uses_up: bool = False) -> Tensor:
+        """x: B C H W.  beside: B A H W.  uses_up: x may be overwritten where nothing is learned."""
+        square = _square(self.conv, x)
+        if square is not None:
+            return self._in_strips(x, beside, square, uses_up=uses_up)
         if self.beside is None:
-            return self._added(x, F.elu(x))
+            return self._added(x, _elu(x))
         assert beside is not None
-        return self._added(x, _joined_elu(x, self.beside(F.elu(beside))))
+        return self._added(x, _joined_elu(x, self.beside(_elu(beside))))
+
+    def _in_strips(
+        self, x: Tensor, beside: Tensor | None, square: Square, *, uses_up: bool
+    ) -> Tensor:
+        """The same of a large map. uses_up: the sum takes the place of x."""
+        batch, channels, height, width = x.shape
+        num_hidden = channels if beside is None else 2 * channels
+        hidden = x.new_zeros((batch, ROWS + 2, width, num_hidden)).permute(0, 3, 1, 2)
+        total = x if uses_up else torch.empty_like(x, memory_format=torch.channels_last)
+        for strip in strips(height):
+            part = hidden[:, :, : strip.num_rows]
+            if strip.rows.start:  # the last two rows were read before x was used up
+                part[:, :, :2] = hidden[:, :, ROWS:]
+            here = part[:, :, strip.puts]
+            fast_elu(x[:, :, strip.reads], out=here[:, :channels])
+            if self.beside is not None and beside is not None:
+                other = self.beside(fast_elu(beside[:, :, strip.reads]))
+                fast_elu(other, out=here[:, channels:])
+            part[:, :, strip.puts.stop :] = 0
+            torch.add(x[:, :, strip.rows], square.of_strip(part), out=total[:, :, strip.rows])
+        return total
 
     def _added(self, x: Tensor, hidden: Tensor) -> Tensor:
         made: Tensor = self.conv(hidden)
@@ -58,8 +84,18 @@ def _joined_elu(first: Tensor, second: Tensor) -> Tensor:
     batch, channels, height, width = first.shape
     joined = first.new_empty((batch, height, width, 2 * channels)).permute(0, 3, 1, 2)
     for part, half in zip((first, second), joined.chunk(2, dim=1), strict=True):
-        torch.ops.aten.elu.out(part, out=half)
+        fast_elu(part, out=half)
     return joined
+
+
+def _elu(x: Tensor) -> Tensor:
+    return F.elu(x) if torch.is_grad_enabled() else fast_elu(x)
+
+
+def _square(layer: nn.Module, x: Tensor) -> Square | None:
+    """What a layer that only infers takes a large map with, in strips."""
+    is_known = isinstance(layer, NormConv2d) and not torch.is_grad_enabled()
+    return layer.square_for(x) if is_known else None
 
 
 class Downsample(NormConv2d):
@@ -80,10 +116,29 @@ class Upsample(NormConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W; returns B C' 2H 2W."""
+        square = _square(self, x) if self.is_subpixel else None
+        if square is not None:
+            return self._in_strips(x, square)
         x = super().forward(x)
         if self.is_subpixel:
             return depth_to_space(x)
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    def _in_strips(self, x: Tensor, square: Square) -> Tensor:
+        """The same of a large map."""
+        batch, channels, height, width = x.shape
+        padded = x.new_zeros((batch, ROWS + 2, width, channels)).permute(0, 3, 1, 2)
+        places = x.new_empty((batch, height, 2, width, 2, len(self.bias) // 4))
+        for strip in strips(height):
+            part = padded[:, :, : strip.num_rows]
+            if strip.rows.start:
+                part[:, :, :2] = padded[:, :, ROWS:]
+            part[:, :, strip.puts] = x[:, :, strip.reads]
+            part[:, :, strip.puts.stop :] = 0
+            made = square.of_strip(part).permute(0, 2, 3, 1)
+            blocks = made.reshape(batch, -1, width, 2, 2, places.shape[-1])
+            places[:, strip.rows] = blocks.transpose(2, 3)
+        return places.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
 
 
 def upsamplings(config: NetworkConfig, widths: Sequence[int]) -> nn.ModuleList:
@@ -131,7 +186,7 @@ class PyramidEncoder(nn.Module):
         """image: B C H W; returns maps, the largest first, two of each size."""
         x, maps = self.input(image), []
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, uses_up=i % 2 == 0)  # what comes in is a map where one came before
             maps.append(x)
             if i % 2 == 1 and i // 2 < len(self.downs):
                 x = self.downs[i // 2](x)

@@ -92,10 +92,10 @@ class ImageDecoder(nn.Module):
         rest = list(maps)
         x = self.input(rest[-1])
         for i in range(len(self.ups) + 1):
-            x = self.blocks[2 * i](x, rest.pop())
+            x = self.blocks[2 * i](x, rest.pop(), uses_up=True)
             if i < len(codes):
-                x = self.code_blocks[i](x, codes[i])
-            x = self.blocks[2 * i + 1](x, rest.pop())
+                x = self.code_blocks[i](x, codes[i], uses_up=True)
+            x = self.blocks[2 * i + 1](x, rest.pop(), uses_up=True)
             if i < len(self.ups):
                 x = self.ups[i](x)
         return self.output(x)

@@ -69,7 +69,8 @@ def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str,
         config.perceptual.backbone,
         pixel_weight=config.perceptual.pixel_weight,
         weights_dir=weights_dir,
-    ).to(device)
+        device=device,
+    )
     held_out = HeldOut(people, device)
 
     def step(arrays: dict[str, Tensor]) -> Log:

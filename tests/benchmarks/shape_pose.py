@@ -34,8 +34,8 @@ from tests.benchmarks.rows import Measurement, Settings, apart, interleaved
 _BATCH, _PUBLISHED_BATCH, _FRAMES, _NUM_JOINTS = 2, 12, 8, 17
 _FLOOR = "what is left are 3 x 3 convolutions, most of them VGG-19's"
 _RENDER_FLOOR = (
-    "33 of the published 43 GFLOP a frame (the person is encoded once); two thirds of our time are "
-    "convolutions at 230 GFLOP/s, a fifth exponentials of ELUs, which both sides need"
+    "the person is encoded once, by the published code for each frame (33 of its 43 GFLOP a frame "
+    "are left); three fifths of our time are products, many of them by mixtures of rows"
 )
 
 

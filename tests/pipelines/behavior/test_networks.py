@@ -162,3 +162,16 @@ def test_a_network_runs_and_every_parameter_gets_a_finite_gradient(name: str) ->
         assert each.grad.isfinite().all(), key
     touched = sum(float(each.grad.abs().sum()) > 0 for each in net.parameters())
     assert touched > 0.9 * len(list(net.parameters()))
+
+
+@torch.no_grad()
+def test_a_flow_packed_for_sampling_gives_the_same_numbers() -> None:
+    net = BehaviorFlow(BehaviorFlowConfig(num_flows=2, hidden_width=32), code_size=64)
+    codes = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    residual, _ = net(codes)
+    expected = net.inverse(residual)
+    net.keep_packed()
+    net.keep_packed()  # a second time changes nothing
+    assert torch.allclose(net.inverse(residual), expected, atol=1e-5)
+    assert torch.allclose(net(codes)[0], residual, atol=1e-5)
+    assert torch.allclose(net.inverse(residual[:2]), expected[:2], atol=1e-5)
