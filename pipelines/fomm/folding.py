@@ -6,7 +6,6 @@ convolutions are then done is in pipelines.nn.sampling_convolutions.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TypeVar
 
 import torch
@@ -17,35 +16,64 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from pipelines.fomm.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock
 from pipelines.nn.packed_convolution import PackedConv
 from pipelines.nn.sampling_convolutions import DoublingConv, SamplingConv
+from pipelines.training.device import freed_memory_given_back
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def for_sampling(network: _Network) -> _Network:
-    """A copy of a network in eval mode that gives the same, but for rounding, and cannot learn.
+    """The network itself in eval mode: it gives the same, but for rounding, and cannot learn.
 
-    It stays on the device where the network is, and keeps what it works with channels last.
+    It is changed block by block: weights are never there twice. It stays on its device and keeps
+    what it works with channels last.
     """
-    folded = deepcopy(network).eval().requires_grad_(False)
-    folded.to(memory_format=torch.channels_last)
-    _fold(folded)
-    return folded
+    network.eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)
+    _fold(network)
+    return network
 
 
 def _fold(network: nn.Module) -> None:
     """Change the blocks and convolutions below a module into those for sampling."""
-    for name, child in network.named_children():
-        if isinstance(child, UpBlock):
-            conv = fuse_conv_bn_eval(child.conv, child.norm)
-            setattr(network, name, DoublingConv(conv.weight, conv.bias))
-        elif isinstance(child, SameBlock):
-            setattr(network, name, FoldedSameBlock(child))
-        elif isinstance(child, ResidualBlock):
-            setattr(network, name, FoldedResidualBlock(child))
-        elif isinstance(child, nn.Conv2d):
-            setattr(network, name, _packed(child))
-        else:
-            _fold(child)
+    for name in [name for name, _ in network.named_children()]:
+        child = getattr(network, name)
+        with freed_memory_given_back():
+            folded = _folded(child)
+            if folded is not None:
+                setattr(network, name, LaidOut(folded))
+            del child
+        if folded is None:
+            _fold(getattr(network, name))
+
+
+def _folded(layer: nn.Module) -> nn.Module | None:
+    """What does the same in a sampling; None for what consists of further layers, or of none."""
+    if isinstance(layer, UpBlock):
+        conv = fuse_conv_bn_eval(layer.conv, layer.norm)
+        return DoublingConv(conv.weight, conv.bias)
+    if isinstance(layer, SameBlock):
+        return FoldedSameBlock(layer)
+    if isinstance(layer, ResidualBlock):
+        return FoldedResidualBlock(layer)
+    return _packed(layer) if isinstance(layer, nn.Conv2d) else None
+
+
+class LaidOut(nn.Module):
+    """A layer whose first pass, which lays its weights out, gives back the memory of the old."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self._is_laid_out = layer, False
+
+    def forward(self, x: Tensor, num_parts: int = 1) -> Tensor:
+        """x: B C H W.  num_parts: makes no difference here."""
+        if self._is_laid_out:
+            made: Tensor = self.layer(x)
+            return made
+        with freed_memory_given_back():
+            made = self.layer(x)
+        self._is_laid_out = True
+        return made
 
 
 class FoldedSameBlock(nn.Module):

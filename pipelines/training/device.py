@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -43,6 +46,8 @@ def prepare_device(name: str = "auto", *, threads: int | None = None) -> torch.d
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 _TOP_PAD_BYTES = 2**26
+_MMAP_MAX_BLOCKS = 2**16  # glibc's own choice
+_is_freed_memory_kept = False
 
 
 def keep_freed_memory() -> None:
@@ -51,13 +56,39 @@ def keep_freed_memory() -> None:
     glibc gives large blocks back at once, and the system must fill the pages of the next tensor
     with zeros first: a third of the processor time of a training step. Does nothing elsewhere.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library may have none
+    global _is_freed_memory_kept
+    mallopt = _of_the_c_library("mallopt")
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, -1)
         mallopt(_TOP_PAD, _TOP_PAD_BYTES)
+        _is_freed_memory_kept = True
+
+
+@contextmanager
+def freed_memory_given_back() -> Iterator[None]:
+    """Within this block large blocks come from the system alone and go back when they are freed.
+
+    For weights that are laid out anew one by one: none would fit where the one before has been.
+    Changes nothing where `keep_freed_memory` has not been called.
+    """
+    mallopt, trim = _of_the_c_library("mallopt"), _of_the_c_library("malloc_trim")
+    if not _is_freed_memory_kept or trim is None:
+        yield
+        return
+    mallopt(_MMAP_MAX, _MMAP_MAX_BLOCKS)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_MAX, 0)
+        trim(0)
+
+
+def _of_the_c_library(name: str) -> Any:
+    """A function of glibc; None where there is none of that name."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return getattr(ctypes.CDLL(None), name, None)  # another C library may have none
 
 
 def choose_device(name: str) -> torch.device:

@@ -38,7 +38,7 @@ def gradients(made: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("channels", "size"), [(480, 4), (16, 16)])
+@pytest.mark.parametrize(("channels", "size"), [(480, 4), (16, 16), (128, 47)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_training_convolves_with_the_same_numbers_and_gradients(order, channels, size, dtype):
     conv = nn.Conv2d(channels, channels, 3, padding=1).to(dtype).to(memory_format=order)

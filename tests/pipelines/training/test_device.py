@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import platform
 import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipelines.events import UserError
-from pipelines.training.device import choose_device, keep_freed_memory, prepare_device
+from pipelines.training.device import (
+    choose_device,
+    freed_memory_given_back,
+    keep_freed_memory,
+    prepare_device,
+)
 
 
 def test_auto_finds_a_device_that_works():
@@ -28,6 +34,22 @@ def test_a_new_tensor_takes_the_pages_of_a_freed_one():
     for _ in range(10):
         torch.ones(2**24)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 80_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_where_it_is_asked_for_the_memory_of_a_freed_tensor_is_given_back():
+    keep_freed_memory()
+    with freed_memory_given_back():
+        before = resident_mb()
+        tensor = torch.ones(2**25)
+        assert resident_mb() - before > 100
+        del tensor
+        assert resident_mb() - before < 30
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 @pytest.mark.parametrize(
