@@ -34,17 +34,19 @@ class EmbeddedImageLoss(nn.Module):
         return self.maps(real.detach(), fake) + self.pixel_weight * pixels
 
 
-def build_image_loss(backbone: Backbone, *, pixel_weight: float, weights_dir: Path) -> nn.Module:
+def build_image_loss(
+    backbone: Backbone, *, pixel_weight: float, weights_dir: Path, device: torch.device
+) -> nn.Module:
     """A frozen distance: (real, fake), N 3 S S in [-1, 1] both, to N numbers.
 
     pixel_weight: of pixels, beside efficientnet-lite0's maps.  weights_dir: folder with
-    torchvision's ImageNet weights, for vgg19.
+    torchvision's ImageNet weights, for vgg19.  device: where it is, and stays.
 
     Raises UserError when the weights are not there.
     """
     if backbone == "efficientnet-lite0":
-        return EmbeddedImageLoss(pixel_weight=pixel_weight)
-    return load_vgg19(weights_dir)
+        return EmbeddedImageLoss(pixel_weight=pixel_weight).to(device)
+    return load_vgg19(weights_dir).to(device).pack()
 
 
 def load_vgg19(weights_dir: Path) -> Vgg19Loss:

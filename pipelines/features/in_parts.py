@@ -42,7 +42,8 @@ class _GradientOnTheWay(torch.autograd.Function):
                 found = distance(real_part, seen)
                 gradients += torch.autograd.grad(found.sum(), seen)
             distances.append(found.detach())
-        ctx.save_for_backward(torch.cat(gradients))
+        # as `fake` lies: else all that follows of the generator would be laid out anew
+        ctx.save_for_backward(torch.empty_like(fake).copy_(torch.cat(gradients)))
         return torch.cat(distances)
 
     @staticmethod

@@ -7,6 +7,7 @@ residual block is normalised and activated, whatever the norm of its main path.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from pipelines.nn.norms import group_norm
 from pipelines.nn.spectral_norm import SpectralConv2d, SpectralNorm
 
 Norm = Literal["in", "group", "bn", "none"]
+Convolve = Callable[[Tensor], Tensor]
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
@@ -158,13 +160,19 @@ class ConvGru(nn.Module):
 
     def forward(self, drive: Tensor, state: Tensor) -> Tensor:
         """One step. drive: B 3C H W, see `drive`.  state: B C H W.  Returns the new state."""
+        return self.gated(drive, state, self.gates_from_state, self.candidate_from_state)
+
+    def gated(
+        self, drive: Tensor, state: Tensor, to_gates: Convolve, to_candidate: Convolve
+    ) -> Tensor:
+        """The same by other ways to do the two convolutions of the state."""
         assert self.from_input.bias is not None
         drive = drive + self.from_input.bias.view(1, -1, 1, 1)
         split = (2 * self.channels, self.channels)
         for_gates, for_candidate = drive.split(split, dim=1)
-        gates = torch.sigmoid(for_gates + self.gates_from_state(state))
+        gates = torch.sigmoid(for_gates + to_gates(state))
         reset, update = gates.chunk(2, dim=1)
-        candidate = torch.tanh(for_candidate + self.candidate_from_state(reset * state))
+        candidate = torch.tanh(for_candidate + to_candidate(reset * state))
         return torch.lerp(state, candidate.to(state), update.to(state))  # which autocast rounds
 
     @torch.no_grad()

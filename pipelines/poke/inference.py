@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 from pipelines.clips.frames import from_bytes as frames_from_bytes
 from pipelines.clips.frames import normalise
 from pipelines.io.fitting import Placement
-from pipelines.poke.networks import PokeModel, Schedule, poke_strengths
+from pipelines.poke.networks import PokeModel, Schedule, States, poke_strengths
 
 _CROP_MULTIPLE_PX = 64
 _FIXED_POINT = 2048  # of the weights in the published resize
+_PICTURES_AT_ONCE = 5
+"""Of a video, or of several: more gain nothing and take memory."""
 
 
 def to_bytes(frames: Tensor) -> np.ndarray:
@@ -47,8 +49,38 @@ def answer_video(
     model: PokeModel, image: Tensor, poke: Tensor, num_frames: int, *, schedule: Schedule
 ) -> Tensor:
     """The whole video, B T 3 S S."""
-    # drawn one by one: what a frame needs fits into a processor's cache, all at once do not
-    return torch.stack(list(answer(model, image, poke, num_frames, schedule=schedule)), dim=1)
+    first = model.cells[0]
+    drive = first.drive(model.encode_poke(poke, image))
+    states = model.initial_states(image)
+    strengths = poke_strengths(schedule, num_frames)
+    num_steps = max(1, _PICTURES_AT_ONCE // len(image))
+    parts = []
+    for begin in range(0, num_frames, num_steps):
+        levels = _moved_together(model, drive, states, strengths[begin : begin + num_steps])
+        states = [level[-1] for level in levels]
+        parts.append(model.draw([torch.cat(level) for level in levels]))
+    return torch.cat(parts).unflatten(0, (num_frames, len(image))).transpose(0, 1).contiguous()
+
+
+def _moved_together(
+    model: PokeModel, drive: Tensor, states: States, strengths: Sequence[float]
+) -> list[list[Tensor]]:
+    """The states that `moved` gives, for each level those of all steps.
+
+    drive: of the first cell.  A cell waits for its own state only: what goes into it is convolved
+    for all steps at once.
+    """
+    drives = [drive if strength == 1 else strength * drive for strength in strengths]
+    levels: list[list[Tensor]] = []
+    for cell, state in zip(model.cells, states, strict=True):
+        if levels:
+            drives = list(cell.drive(torch.cat(levels[-1])).split(len(state)))
+        level = []
+        for each in drives:
+            state = cell(each, state)
+            level.append(state)
+        levels.append(level)
+    return levels
 
 
 def published_placement(width: int, height: int, size_px: int) -> Placement:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log2, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from pipelines.poke.blocks import ConvBlock, ConvGru, Norm, ResidualBlock
 
 States = list[Tensor]
 """A pyramid, the deepest map first: bottleneck, then the encoder's stages from deep to shallow."""
+
+Cell = Any
+"""A ConvGru, or what computes as one does: has `drive`, and is called with drive and state."""
 
 Schedule = Literal["every-step", "once", "jump", "linear", "there-and-back"]
 
@@ -213,9 +216,19 @@ class PokeModel(nn.Module):
         """The states that the recurrence starts from."""
         return self.image_encoder(images)
 
-    def moved(self, code: Tensor, states: States, strengths: Sequence[float]) -> Iterator[States]:
-        """The states after each step. strengths: how much of the poke each step feels."""
-        first, *others = self.cells
+    def moved(
+        self,
+        code: Tensor,
+        states: States,
+        strengths: Sequence[float],
+        *,
+        cells: Sequence[Cell] | None = None,
+    ) -> Iterator[States]:
+        """The states after each step. strengths: how much of the poke each step feels.
+
+        cells: what computes as the cells do, in place of them.
+        """
+        first, *others = self.cells if cells is None else cells
         drive = first.drive(code)
         for strength in strengths:
             x = first(drive if strength == 1 else strength * drive, states[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from pipelines.features import image_loss
@@ -25,13 +26,17 @@ class PixelLoss(nn.Module):
         return self.weight * distance
 
 
-def build_image_loss(config: PerceptualConfig, *, weights_dir: Path) -> nn.Module:
+def build_image_loss(
+    config: PerceptualConfig, *, weights_dir: Path, device: torch.device
+) -> nn.Module:
     """A frozen distance. weights_dir: folder with torchvision's ImageNet weights, for vgg19.
+
+    device: where it is, and stays.
 
     Raises UserError when the weights are not there.
     """
     if config.backbone == "pixels":
         return PixelLoss(weight=config.pixel_weight)
     return image_loss.build_image_loss(
-        config.backbone, pixel_weight=config.pixel_weight, weights_dir=weights_dir
+        config.backbone, pixel_weight=config.pixel_weight, weights_dir=weights_dir, device=device
     )

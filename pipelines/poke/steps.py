@@ -6,26 +6,31 @@ away is not done (4.6); no update changes by that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pipelines.nn.freezing import frozen
 from pipelines.nn.full_precision import full_precision
 from pipelines.nn.whole_batch import num_parts, picked_rows
 from pipelines.poke import losses
 from pipelines.poke.config import FamilyConfig, PatchConfig, TemporalConfig
 from pipelines.poke.discriminators import PatchDiscriminator, TemporalDiscriminator
-from pipelines.poke.networks import PokeModel, joined, poke_strengths
+from pipelines.poke.networks import PokeModel, States, poke_strengths
 from pipelines.poke.pokes import crop_to_weights
+from pipelines.poke.recurrence import moved_states
+from pipelines.training.optim import descend
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(real, fake), both N 3 S S in [-1, 1] -> N distances; no gradient to the first."""
 
 Log = dict[str, Tensor]
+
+_PIXELS_AT_ONCE = 2**15
+"""Of the pictures that are drawn at a time on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def poke_step(
         found = judge(networks.temporal, real, fake, name="temporal", shown=shown)
         loss = loss + _adversarial(found, config.temporal, name="temporal")
         log |= found
-    _update(optimizers.moving, loss)
+    descend(optimizers.moving, loss)
     log["loss"] = loss
     return {name: value.detach() for name, value in log.items()}
 
@@ -153,7 +158,7 @@ def _static_update(
     """Draw images from their own states: trains image encoder and decoder."""
     drawn, _ = model.reconstruct(images)
     loss = perceptual(images, drawn).mean()
-    _update(optimizers.static, loss)
+    descend(optimizers.static, loss)
     return loss
 
 
@@ -175,7 +180,7 @@ def _moved(
         states = model.initial_states(start)
     strengths = poke_strengths(config.model.schedule, num_frames, num_zero=config.model.num_zero)
     code = model.encode_poke(batch.poke, start)
-    moved = joined(list(model.moved(code, states, strengths)))
+    moved = moved_states(model, code, states, strengths)
     frames, weights = real.flatten(0, 1), batch.weights
     if weights is not None:
         weights = weights.repeat_interleave(num_frames, dim=0)
@@ -184,7 +189,7 @@ def _moved(
         frames = picked_rows(frames, chosen)
         weights = None if weights is None else picked_rows(weights, chosen)
     with frozen(model.decoder, when=not config.losses.moves_decoder):
-        drawn = model.draw(moved)
+        drawn = _drawn(model, moved, config)
     if weights is not None:
         frames, drawn = (crop_to_weights(each, weights) for each in (frames, drawn))
     latent = drawn.new_zeros(())
@@ -193,6 +198,18 @@ def _moved(
             wanted = model.initial_states(frames)
         latent = losses.latent_dynamics(moved, wanted)
     return frames, drawn, latent
+
+
+def _drawn(model: PokeModel, states: States, config: FamilyConfig) -> Tensor:
+    """The pictures of N states, on a CPU a few at a time: all maps at once leave its caches no use.
+
+    Not where a picture depends on the others, or on how often the decoder is called.
+    """
+    settings, num = config.model, len(states[0])
+    if states[0].device.type == "cpu" and settings.norm != "bn" and not settings.spectral_decoder:
+        num = max(1, _PIXELS_AT_ONCE // settings.size_px**2)
+    parts = zip(*(level.split(num) for level in states), strict=True)
+    return torch.cat([model.draw(list(part)) for part in parts])
 
 
 def update_critic(
@@ -215,7 +232,7 @@ def update_critic(
         penalty = losses.gradient_penalty(real_logits, real).mean()
     fake_logits, _ = critic(fake, *shown)
     loss_real, loss_fake = losses.hinge_real(real_logits), losses.hinge_fake(fake_logits)
-    _update(optimizer, loss_real + loss_fake + config.gradient_penalty * penalty)
+    descend(optimizer, loss_real + loss_fake + config.gradient_penalty * penalty)
     return {
         f"critic_{name}": (loss_real + loss_fake) / 2,
         f"penalty_{name}": penalty,
@@ -247,22 +264,3 @@ def _adversarial(found: Log, config: PatchConfig | TemporalConfig, *, name: str)
 
 def _is_active(config: PatchConfig | TemporalConfig, step: int) -> bool:
     return config.start_step is not None and step >= config.start_step
-
-
-def _update(optimizer: Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
-@contextmanager
-def frozen(network: nn.Module, *, when: bool = True) -> Iterator[None]:
-    """Within this block the network's weights take no gradient; its inputs still do."""
-    parameters = [p for p in network.parameters() if p.requires_grad] if when else []
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

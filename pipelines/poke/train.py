@@ -48,7 +48,7 @@ def _train(request: TrainRequest, device: torch.device, work: Work) -> dict[str,
     )
     course.start()
     weights_dir = request.data_root / "weights" / "vgg19"
-    perceptual = build_image_loss(config.perceptual, weights_dir=weights_dir).to(device)
+    perceptual = build_image_loss(config.perceptual, weights_dir=weights_dir, device=device)
     held_out = HeldOut(data, config, device)
     is_trained = course.run(
         lambda size, first: data.batches(batch_size=size, first_batch=first),

@@ -108,7 +108,7 @@ def fill_set(num_videos: int) -> int:
 
 
 def _kept_features(settings: Settings) -> Iterator[Measurement]:
-    num = 2 if settings.quick else 8
+    num = 2 if settings.quick else 24
     folders = [settings.scratch_dir / name for name in ("real", "fake")]
     for seed, folder in enumerate(folders):
         for number in range(num):

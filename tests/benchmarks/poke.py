@@ -22,7 +22,7 @@ from pipelines.poke.config import FamilyConfig
 from pipelines.poke.inference import answer, answer_video
 from pipelines.poke.perceptual import build_image_loss
 from pipelines.poke.sampling_form import for_sampling
-from pipelines.poke.steps import Batch, draw_step, poke_step
+from pipelines.poke.steps import Batch, Log, draw_step, poke_step
 from pipelines.training.device import choose_device
 from tests.benchmarks.beside import clock_of, how, prepare
 from tests.benchmarks.poke_published import Published, Step
@@ -87,12 +87,18 @@ def step_seconds(
 ) -> list[float]:
     """Seconds of one training step on a batch that stays the same."""
     prepare(device)
+    work = stepper(preset, has_critics, batch, device)
+    return interleaved([work], repeats=repeats, clock=clock_of(device))[0]
+
+
+def stepper(preset: str, has_critics: bool, batch: int, device: str = "cpu") -> Callable[[], Log]:
+    """One training step after the other on a batch that stays the same."""
     place, config = choose_device(device), _config(preset)
     networks = build_networks(config)
     for network in vars(networks).values():
         network.to(place)
     size, frames = config.model.size_px, config.clips.num_frames
-    work = partial(
+    return partial(
         poke_step,
         networks,
         build_optimizers(networks, config),
@@ -103,9 +109,8 @@ def step_seconds(
         config=config,
         step=config.temporal.start_step if has_critics and config.temporal.start_step else 0,
         draws=draw_step(config, batch * frames, torch.Generator().manual_seed(0)),
-        perceptual=_perceptual(config).to(place),
+        perceptual=_perceptual(config, place),
     )
-    return interleaved([work], repeats=repeats, clock=clock_of(device))[0]
 
 
 def sampling_seconds(preset: str, batch: int, device: str, repeats: int) -> list[float]:
@@ -261,8 +266,8 @@ def _poke(batch: int, size: int) -> torch.Tensor:
     return poke
 
 
-def _perceptual(config: FamilyConfig) -> nn.Module:
-    return build_image_loss(config.perceptual, weights_dir=_ROOT)
+def _perceptual(config: FamilyConfig, place: torch.device) -> nn.Module:
+    return build_image_loss(config.perceptual, weights_dir=_ROOT, device=place)
 
 
 def _config(preset: str) -> FamilyConfig:

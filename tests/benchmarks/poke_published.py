@@ -170,7 +170,7 @@ class Published:
 
 def _our_step(
     networks: Networks,
-    perceptual: nn.Module,
+    perceptual: Vgg19Loss,
     config: FamilyConfig,
     batch: Batch,
     chosen: Tensor,
@@ -178,7 +178,7 @@ def _our_step(
     *,
     has_critics: bool,
 ) -> Step:
-    for network in (*vars(networks).values(), perceptual):
+    for network in vars(networks).values():
         network.to(device)
     start_step = config.temporal.start_step or 0
     update = partial(
@@ -189,7 +189,7 @@ def _our_step(
         config=config,
         step=start_step if has_critics else 0,
         draws=Draws(*chosen.to(device)),
-        perceptual=perceptual,
+        perceptual=perceptual.to(device).pack(),
     )
 
     def step() -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ CASES: Mapping[str, Callable[[], Work]] = {
     "cinn bair, sampling, batch 1": partial(cinn.sampler, "bair", 1),
     "cinn landscape, stage 1, batch 2": partial(cinn.stepper, "landscape", "1", 2),
     "cinn landscape, stage ae, batch 6": partial(cinn.stepper, "landscape", "ae", 6),
+    "poke plants_64, training step, batch 4": partial(poke.stepper, "plants_64", True, 4),
     "poke plants_64, sampling, batch 1": partial(poke.sampler, "plants_64", 1),
     "poke plants_64, sampling, batch 8": partial(poke.sampler, "plants_64", 8),
     "shape-pose, rendering 8 frames at 256": partial(shape_pose.renderer, 256),
