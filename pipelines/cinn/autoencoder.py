@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.instance_norm import InstanceNorm2d
 from pipelines.nn.training_convolutions import convolved, doubled_and_convolved
 
 _SEED_PX = 4  # size of the decoder's first map
@@ -110,7 +111,7 @@ class Bottleneck(nn.Module):
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if kind == "batch" else nn.InstanceNorm2d(channels)
+    return nn.BatchNorm2d(channels) if kind == "batch" else InstanceNorm2d(channels)
 
 
 class ImageDecoder(nn.Module):

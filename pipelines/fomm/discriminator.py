@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pipelines.fomm.blocks import AntiAliasDownsample
 from pipelines.fomm.config import DiscriminatorConfig
 from pipelines.fomm.keypoints import Keypoints, gaussian_maps
+from pipelines.nn.instance_norm import InstanceNorm2d
 from pipelines.nn.spectral_norm import SpectralConv2d
 
 
@@ -43,7 +44,7 @@ class PatchDiscriminator(nn.Module):
         self.convs = nn.ModuleList(make(a, b, 4) for a, b in pairs)
         # the first block has no norm
         self.norms = nn.ModuleList(
-            nn.InstanceNorm2d(width, affine=True) if i > 0 else nn.Identity()
+            InstanceNorm2d(width, affine=True) if i > 0 else nn.Identity()
             for i, width in enumerate(widths[1:])
         )
         self.final = make(widths[-1], 1, 1)

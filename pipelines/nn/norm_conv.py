@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.nn.full_precision import widened
+from pipelines.nn.instance_norm import instance_norm
 from pipelines.nn.packed_convolution import PackedConv
 from pipelines.nn.packed_layers import MixedConv, Product
 from pipelines.nn.products import linear
@@ -187,7 +188,7 @@ class InstanceNormConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W."""
-        return F.instance_norm(super().forward(x))
+        return instance_norm(super().forward(x))
 
 
 class NormLinear(NormConv2d):

@@ -54,7 +54,7 @@ def pack(network: nn.Module, *, mixes: bool = True, is_brief: bool = False) -> n
 def _packed(layer: nn.Module, mixes: bool, is_brief: bool) -> nn.Module | None:
     if type(layer) is nn.ELU and layer.alpha == 1:
         return PackedElu()
-    if type(layer) is nn.InstanceNorm2d and mixes and not layer.affine:
+    if isinstance(layer, nn.InstanceNorm2d) and mixes and not layer.affine:
         return None if layer.track_running_stats else PackedInstanceNorm(layer.eps)
     if type(layer) is nn.Conv2d and _is_wide(layer) and _is_plain(layer, stride=1):
         kind = ChosenConv if mixes and not is_brief else PackedConv

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.instance_norm import InstanceNorm2d
 from pipelines.nn.norms import group_norm
 from pipelines.nn.spectral_norm import SpectralConv2d, SpectralNorm
 
@@ -27,7 +28,7 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
         return group_norm(channels)
     if kind == "bn":
         return nn.BatchNorm2d(channels)
-    return nn.InstanceNorm2d(channels) if kind == "in" else nn.Identity()
+    return InstanceNorm2d(channels) if kind == "in" else nn.Identity()
 
 
 class SpectralConvTranspose2d(nn.ConvTranspose2d):

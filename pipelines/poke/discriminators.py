@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.instance_norm import instance_norm
 from pipelines.nn.norms import group_norm
 from pipelines.nn.resnet3d import ResidualBlock3d
 from pipelines.nn.spectral_norm import SpectralConv3d
@@ -44,7 +45,7 @@ class PatchDiscriminator(nn.Module):
         x = F.leaky_relu(self.from_image(images), _SLOPE)
         features = []
         for layer in self.layers:
-            x = F.leaky_relu(F.instance_norm(layer(x)), _SLOPE)
+            x = F.leaky_relu(instance_norm(layer(x)), _SLOPE)
             features.append(x)
         return self.to_logits(x), features
 
@@ -127,7 +128,7 @@ class PokeNorm(nn.Module):
         hidden = F.relu(self.shared(F.interpolate(poke, size=x.shape[-2:], mode="nearest")))
         gamma, beta = self.to_gamma(hidden).unsqueeze(2), self.to_beta(hidden).unsqueeze(2)
         steps = x.transpose(1, 2).flatten(0, 1)
-        normed = F.instance_norm(steps).view(x.transpose(1, 2).shape).transpose(1, 2)
+        normed = instance_norm(steps).view(x.transpose(1, 2).shape).transpose(1, 2)
         return normed * (1 + gamma) + beta
 
 

@@ -59,22 +59,11 @@ def moved_states(
         for i, cell in enumerate(model.cells)
         if isinstance(cell, ConvGru)
     ]
-    code, *states = (_entering(each) for each in (code, *states))
+    code, *states = (_channels_last(each) for each in (code, *states))
     found = list(model.moved(code, states, strengths, cells=cells))
     for cell in cells:
         cell.finish()
     return [_joined_last(level) for level in zip(*found, strict=True)]
-
-
-def _entering(x: Tensor) -> Tensor:
-    """Channels last; its gradient leaves in the order of x.
-
-    That of torch's instance norm of a single clip is wrong for a gradient in another order.
-    """
-    made = _channels_last(x)
-    if made.requires_grad and made is not x:
-        made.register_hook(torch.Tensor.contiguous)
-    return made
 
 
 def _joined_last(level: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ import itertools
 
 from torch import Tensor, nn
 
+from pipelines.nn.instance_norm import InstanceNorm2d
 from pipelines.nn.norm_conv import NormConv2d
 from pipelines.shape_pose.blocks import Downsample, ResidualBlock
 
@@ -17,7 +18,7 @@ def patch_discriminator(*, width: int = 64, num_layers: int = 3, channels_in: in
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
         layers.append(nn.Conv2d(a, b, 4, stride=2 if i < num_layers else 1, padding=1))
         if i > 0:
-            layers.append(nn.InstanceNorm2d(b))
+            layers.append(InstanceNorm2d(b))
         layers.append(nn.LeakyReLU(0.2))
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=1))
 
