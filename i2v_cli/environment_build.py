@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -109,20 +112,24 @@ class Build:
     def _call(self, arguments: tuple[str, ...], part: Path) -> None:
         growth = _Growth(self._cache, part)
         with self._log_path.open("ab") as log:
-            process = subprocess.Popen(
-                [self._installer, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._variables,
-                # Not the current folder, whose project files may hold settings for the installer.
-                cwd=part.anchor,
-            )
+            process = None
             try:
+                with _interrupts_held():  # between its start and here nobody would end it
+                    process = subprocess.Popen(
+                        [self._installer, *arguments],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=self._variables,
+                        # Not the current folder, whose project files may hold settings for the
+                        # installer.
+                        cwd=part.anchor,
+                    )
                 while _is_running(process, 1.0):
                     self._report(growth)
             finally:
-                _end(process)
+                if process is not None:
+                    _end(process)
         if process.returncode:
             output = self._log_path.read_text(encoding="utf-8", errors="replace")
             raise environment_plan.explain_failure(self._plan.name, output, self._log_path)
@@ -242,6 +249,22 @@ def _hidden_dir(beside: Path, suffix: str) -> Path:
     # A temporary folder is its maker's alone; an environment is for all who may read its home.
     path.chmod(beside.parent.stat().st_mode & 0o777)
     return path
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Within this block Ctrl-C waits; at its end it takes effect."""
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield
+        return
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if seen:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _is_running(process: subprocess.Popen[bytes], seconds: float) -> bool:

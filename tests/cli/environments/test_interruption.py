@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -91,6 +93,29 @@ def test_ctrl_c_ends_the_installer_and_leaves_nothing(
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_path.read_text(encoding="utf-8")), 0)
     assert [name for name in world.leftovers() if not name.endswith(".log")] == []
+
+
+def test_ctrl_c_while_the_installer_starts_ends_it_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = script(
+        world.root / "slow-uv",
+        'case "$1" in cache) echo "$UV_CACHE_DIR";; *) exec sleep 60;; esac',
+    )
+    monkeypatch.setattr(interpreters, "find_installer", lambda: str(slow))
+    start, started = subprocess.Popen, []
+
+    def interrupted(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        process = start(command, **options)
+        if "venv" in command:
+            started.append(process)
+            signal.raise_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        environments.create(PLAIN, reporter=Recorder())
+    assert [process.poll() is None for process in started] == [False]
 
 
 def _wait_for(condition: Callable[[], object], limit_s: float = 10.0) -> None:
