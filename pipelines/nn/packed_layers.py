@@ -10,7 +10,6 @@ Maps are B C H W as everywhere, with channels last in memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.elu import Elu, fast_elu
 from pipelines.nn.packed_convolution import PackedConv, can_pack
 
 _LEAST_CHANNELS = 32
@@ -30,8 +30,6 @@ _ROWS_AT_ONCE = 128
 """Of more, mixtures and products no longer stay near the core."""
 _MOST_MIXED_BYTES = 60_000_000
 """More than that is read from memory in the time that larger tiles save."""
-_POWERS_OF_TWO = math.log2(math.e)
-"""What makes powers of 2 of those of e; the former take a fifth of the time."""
 
 
 def pack(network: nn.Module, *, mixes: bool = True, is_brief: bool = False) -> nn.Module:
@@ -52,7 +50,7 @@ def pack(network: nn.Module, *, mixes: bool = True, is_brief: bool = False) -> n
 
 
 def _packed(layer: nn.Module, mixes: bool, is_brief: bool) -> nn.Module | None:
-    if type(layer) is nn.ELU and layer.alpha == 1:
+    if isinstance(layer, Elu):
         return PackedElu()
     if isinstance(layer, nn.InstanceNorm2d) and mixes and not layer.affine:
         return None if layer.track_running_stats else PackedInstanceNorm(layer.eps)
@@ -379,20 +377,11 @@ class PackedInstanceNorm(nn.Module):
 
 
 class PackedElu(nn.Module):
-    """ELU by the exponential that is vectorised, in place of the one that keeps small digits."""
+    """ELU in the place of what it is made of."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: any shape; used up."""
         return fast_elu(x, out=x)
-
-
-def fast_elu(x: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """ELU of any shape, for inference: off by at most the last digit of 1.
-
-    out: where to write it, of x's shape; may be x itself.
-    """
-    below = x.clamp(max=0).mul_(_POWERS_OF_TWO).exp2_().sub_(1)
-    return torch.maximum(x, below, out=below if out is None else out)
 
 
 def fast_tanh(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.elu import Elu
 from pipelines.nn.instance_norm import InstanceNorm2d
 from pipelines.nn.norms import group_norm
 from pipelines.nn.spectral_norm import SpectralConv2d, SpectralNorm
@@ -82,7 +83,7 @@ class ConvBlock(nn.Module):
         self.norm = norm_layer(norm, channels_out)
         self.activation: nn.Module = nn.Identity()
         if is_activated:
-            self.activation = nn.ReLU(inplace=True) if upsamples else nn.ELU(inplace=True)
+            self.activation = nn.ReLU(inplace=True) if upsamples else Elu()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: B C H W."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.nn.elu import elu, fast_elu, joined_elu
 from pipelines.nn.norm_conv import InstanceNormConv2d, L2NormConv2d, NormConv2d, Square
-from pipelines.nn.packed_layers import fast_elu
 from pipelines.nn.strips import ROWS, strips
 from pipelines.shape_pose.config import NUM_LATENT_SCALES, NetworkConfig
 
@@ -47,9 +47,9 @@ class ResidualBlock(nn.Module):
         if square is not None:
             return self._in_strips(x, beside, square, uses_up=uses_up)
         if self.beside is None:
-            return self._added(x, _elu(x))
+            return self._added(x, elu(x))
         assert beside is not None
-        return self._added(x, _joined_elu(x, self.beside(_elu(beside))))
+        return self._added(x, joined_elu([x, self.beside(elu(beside))]))
 
     def _in_strips(
         self, x: Tensor, beside: Tensor | None, square: Square, *, uses_up: bool
@@ -75,21 +75,6 @@ class ResidualBlock(nn.Module):
     def _added(self, x: Tensor, hidden: Tensor) -> Tensor:
         made: Tensor = self.conv(hidden)
         return x + made if torch.is_grad_enabled() else made.add_(x)
-
-
-def _joined_elu(first: Tensor, second: Tensor) -> Tensor:
-    """Both through an ELU and beside each other: B C H W twice to B 2C H W."""
-    if torch.is_grad_enabled():
-        return F.elu(torch.cat([first, second], dim=1))
-    batch, channels, height, width = first.shape
-    joined = first.new_empty((batch, height, width, 2 * channels)).permute(0, 3, 1, 2)
-    for part, half in zip((first, second), joined.chunk(2, dim=1), strict=True):
-        fast_elu(part, out=half)
-    return joined
-
-
-def _elu(x: Tensor) -> Tensor:
-    return F.elu(x) if torch.is_grad_enabled() else fast_elu(x)
 
 
 def _square(layer: nn.Module, x: Tensor) -> Square | None:

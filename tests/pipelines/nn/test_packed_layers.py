@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pipelines.nn import packed_convolution, packed_layers
+from pipelines.nn.elu import Elu
 from pipelines.nn.packed_layers import fast_tanh, pack
 
 
@@ -14,7 +15,7 @@ def network(channels_in: int, channels_out: int) -> nn.Module:
     layers = nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1),
         nn.InstanceNorm2d(channels_out),
-        nn.ELU(inplace=True),
+        Elu(),
         nn.Conv2d(channels_out, channels_out, 3, stride=2, padding=1),
         nn.GroupNorm(4, channels_out),
         nn.ConvTranspose2d(channels_out, channels_in, 3, 2, 1, 1),
