@@ -33,9 +33,14 @@ from pipelines.schema import Config
 WAIT_S = 3600.0
 """How long a process waits for another that makes the same environment."""
 
+TUNABLES = "glibc.malloc.tcache_count=0"
+"""Of the C library: it puts no small pieces aside for each thread. Between large ones they would
+keep these from growing together again, which is up to a tenth of a training's memory.
+"""
 _SETTINGS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "GLIBC_TUNABLES": TUNABLES,
     "GOMP_SPINCOUNT": "1000",
 }
 """How the C library and OpenMP behave in a worker, unless the user has decided.

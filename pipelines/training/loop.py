@@ -26,6 +26,7 @@ from pipelines.nn.whole_batch import mean_over_parts
 from pipelines.schema import TrainConfig
 from pipelines.training import levers
 from pipelines.training.checkpoint import TrainState, diverged
+from pipelines.training.device import states_lie_apart
 from pipelines.training.processes import agree_to_stop, together
 
 Step = Callable[[Any], Mapping[str, Tensor]]
@@ -56,7 +57,9 @@ def train_to_next_save(
     with together(state.modules, state.optimizers):
         while state.step < end and not _is_stopping(work, state.step):
             batch = _on_device(next(batches), device)
-            window.add(levers.step_in_parts(step, batch, state, settings, device))
+            with states_lie_apart(state.optimizers.values()):
+                made = levers.step_in_parts(step, batch, state, settings, device)
+            window.add(made)
             state.step += 1
             if state.step % settings.log_every == 0:
                 work.metric(state.step, window.means())

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from i2v_cli.environments import TUNABLES
 from tests.benchmarks.catalog import BENCHMARKS, COMMAND_LINE, Benchmark
 from tests.benchmarks.results import keep_and_write
 
@@ -115,7 +116,8 @@ def _run(
 ) -> tuple[list[dict[str, Any]], int]:
     """The rows of a benchmark, printed as they come, and its exit status."""
     command = [python, "-m", "tests.benchmarks.one", name, benchmark.target, json.dumps(values)]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # what all processes of a benchmark have, the published code's too
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": TUNABLES}
     rows = []
     with subprocess.Popen(
         command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True
