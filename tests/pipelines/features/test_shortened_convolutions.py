@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.features import tiled_convolution
@@ -12,6 +11,7 @@ from pipelines.features.folded_convolution import FoldedConvolution
 from pipelines.features.i3d import Conv, same_padding
 from pipelines.features.tiled_convolution import TiledConvolution
 from pipelines.nn import packed_convolution
+from tests.pipelines.numbers import drawn, largest_error
 
 pytestmark = pytest.mark.skipif(
     not packed_convolution.is_available(), reason="this build of torch has no oneDNN operators"
@@ -24,15 +24,6 @@ _TOLERANCE = 3e-5
 def no_gradients():
     with torch.no_grad():
         yield
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def largest_error(found: Tensor, wanted: Tensor) -> float:
-    assert found.shape == wanted.shape
-    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 3), (4, 8, 6), (5, 9, 7), (8, 14, 9), (2, 3, 1)])

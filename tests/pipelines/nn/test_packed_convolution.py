@@ -11,6 +11,7 @@ from pipelines.features.i3d import I3d, _max_pool
 from pipelines.features.short_convolution import ShortConvolution
 from pipelines.nn import packed_convolution
 from pipelines.nn.packed_convolution import PackedConvolution
+from tests.pipelines.numbers import drawn, largest_error
 
 needs_operators = pytest.mark.skipif(
     not packed_convolution.is_available(), reason="this build of torch has no oneDNN operators"
@@ -21,15 +22,6 @@ needs_operators = pytest.mark.skipif(
 def no_gradients():
     with torch.no_grad():
         yield
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def largest_error(found: Tensor, wanted: Tensor) -> float:
-    assert found.shape == wanted.shape
-    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 @needs_operators
