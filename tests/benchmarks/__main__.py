@@ -116,7 +116,6 @@ def _run(
 ) -> tuple[list[dict[str, Any]], int]:
     """The rows of a benchmark, printed as they come, and its exit status."""
     command = [python, "-m", "tests.benchmarks.one", name, benchmark.target, json.dumps(values)]
-    # what all processes of a benchmark have, the published code's too
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": TUNABLES}
     rows = []
     with subprocess.Popen(

@@ -56,7 +56,15 @@ def speed(
 def memory(title: str, settings: Settings, build: Build, *arguments: object) -> Measurement:
     """Our peak memory over theirs."""
     ours, theirs = (
-        apart(once, build, whose, str(settings.against), settings.device, *arguments).peak_mb
+        apart(
+            once,
+            build,
+            whose,
+            str(settings.against),
+            settings.device,
+            *arguments,
+            is_ours=whose == "ours",
+        ).peak_mb
         for whose in ("ours", "theirs")
     )
     return Measurement(

@@ -115,7 +115,8 @@ def _rows(
     for _ in range(rounds):
         ours.append(apart(function, work))
         if settings.against is not None:
-            theirs.append(apart(function, work._replace(against=settings.against)))
+            published = work._replace(against=settings.against)
+            theirs.append(apart(function, published, is_ours=False))
     yield _seconds(f"{name}, fp32", ours, note)
     if theirs:
         yield _seconds(f"{name}, fp32, published code", theirs, note)

@@ -109,7 +109,8 @@ def _rows(
     for _ in range(_ROUNDS):
         ours.append(apart(function, task))
         if settings.against is not None:
-            theirs.append(apart(function, task._replace(against=settings.against)))
+            published = task._replace(against=settings.against)
+            theirs.append(apart(function, published, is_ours=False))
     yield _seconds(title, ours, settings)
     if theirs:
         yield _seconds(f"{title}, published code", theirs, settings)

@@ -155,8 +155,7 @@ def _sampling_beside(settings: Settings, preset: str) -> Iterator[Measurement]:
         name = f"{preset}, sampling 10 frames, batch {count}, over the published code"
         yield _ratio(name, done, 2.0)
         sizes = (preset, count, *_common(settings))
-        peaks = (apart(one_sampling, *sizes, whose).peak_mb for whose in _SIDES)
-        yield _memory(f"{preset}, sampling 10 frames, batch {count}", *peaks)
+        yield _memory(f"{preset}, sampling 10 frames, batch {count}", one_sampling, *sizes)
 
 
 def _steps_beside(settings: Settings, preset: str) -> Iterator[Measurement]:
@@ -165,7 +164,7 @@ def _steps_beside(settings: Settings, preset: str) -> Iterator[Measurement]:
         name = _step_name(*step[0:3:2], has_critics=has_critics)
         done = apart(step_turns, *step, settings.repeats)
         yield _ratio(f"{name}, over the published code", done, 1.5)
-        yield _memory(name, *(apart(one_step, *step, whose).peak_mb for whose in _SIDES))
+        yield _memory(name, one_step, *step)
 
 
 def _common(settings: Settings) -> tuple[str, str]:
@@ -179,7 +178,11 @@ def _ratio(title: str, done: Apart, at_least: float) -> Measurement:
     return Measurement(title, values, "x", at_least=at_least, peak_mb=done.peak_mb, note=note)
 
 
-def _memory(what: str, ours: float, theirs: float) -> Measurement:
+def _memory(what: str, function: Callable[..., None], *arguments: object) -> Measurement:
+    """Of one call for each side, in processes of their own."""
+    ours, theirs = (
+        apart(function, *arguments, whose, is_ours=whose == "ours").peak_mb for whose in _SIDES
+    )
     title, note = f"{what}, memory over the published code's", f"{ours:.0f} of {theirs:.0f} MB"
     return Measurement(title, [ours / theirs], "x", at_most=1, peak_mb=ours, note=note)
 

@@ -130,12 +130,22 @@ class Apart(NamedTuple):
     largest_child_mb: float
 
 
-def apart(function: Callable[..., Any], *arguments: object) -> Apart:
-    """Call a module's function in a fresh process, to learn how much memory it alone needs."""
+_SETTING = "GLIBC_TUNABLES"
+"""How the C library is set up for what this program starts."""
+
+
+def apart(function: Callable[..., Any], *arguments: object, is_ours: bool = True) -> Apart:
+    """Call a module's function in a fresh process, to learn how much memory it alone needs.
+
+    is_ours: whether that process is set up as this program's are.
+    """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_call_apart, args=(sender, function, arguments))
+    setting = None if is_ours else os.environ.pop(_SETTING, None)
     process.start()
+    if setting is not None:
+        os.environ[_SETTING] = setting
     sender.close()
     try:
         outcome = receiver.recv()

@@ -58,6 +58,14 @@ def test_standard_output_holds_rows_and_nothing_else() -> None:
     assert "chatter" in run.stderr
 
 
+def test_only_our_processes_are_set_up_as_this_programs_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
+    found = [rows.apart(os.getenv, "GLIBC_TUNABLES", is_ours=each).result for each in (True, False)]
+    assert found == [os.environ["GLIBC_TUNABLES"], None]
+
+
 def row(benchmark: str = "loader", name: str = "speed", **changes: object) -> dict[str, object]:
     made = next(iter(measured_rows(benchmark, "test_rows:made_up", VALUES)))
     return {**made, "benchmark": benchmark, "name": name, **changes}
