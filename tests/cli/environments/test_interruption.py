@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,15 @@ def test_ctrl_c_ends_the_installer_and_leaves_nothing(
     assert [name for name in world.leftovers() if not name.endswith(".log")] == []
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C interrupts, even where the tests themselves were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_while_the_installer_starts_ends_it_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
