@@ -11,7 +11,7 @@ from pipelines.features.folded_convolution import FoldedConvolution
 from pipelines.features.i3d import Conv, same_padding
 from pipelines.features.tiled_convolution import TiledConvolution
 from pipelines.nn import packed_convolution
-from tests.pipelines.numbers import drawn, largest_error
+from tests.pipelines.tensors import drawn, largest_error
 
 pytestmark = pytest.mark.skipif(
     not packed_convolution.is_available(), reason="this build of torch has no oneDNN operators"

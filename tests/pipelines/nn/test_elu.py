@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pipelines.nn.elu import Elu, elu, fast_elu, joined_elu
-from tests.pipelines.numbers import drawn
+from tests.pipelines.tensors import drawn
 
 _EDGES = torch.tensor([0.0, -0.0, -1e-6, -200.0, 200.0, -torch.inf, torch.inf, torch.nan])
 

@@ -11,7 +11,7 @@ from pipelines.features.i3d import I3d, _max_pool
 from pipelines.features.short_convolution import ShortConvolution
 from pipelines.nn import packed_convolution
 from pipelines.nn.packed_convolution import PackedConvolution
-from tests.pipelines.numbers import drawn, largest_error
+from tests.pipelines.tensors import drawn, largest_error
 
 needs_operators = pytest.mark.skipif(
     not packed_convolution.is_available(), reason="this build of torch has no oneDNN operators"

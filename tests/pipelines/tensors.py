@@ -1,4 +1,4 @@
-"""Random numbers for tests of layers, and how far results are from what they should be."""
+"""Random tensors for tests of layers, and how far results are from what they should be."""
 
 from __future__ import annotations
 
