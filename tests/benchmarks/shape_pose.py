@@ -36,7 +36,7 @@ _FLOOR = "what is left are 3 x 3 convolutions, most of them VGG-19's"
 _RENDER_FLOOR = (
     "the person is encoded once, by the published code for each frame (33 of its 43 GFLOP a frame "
     "are left); its ELU is torch's, whose e^x - 1 takes 1 or 13 ns a number on the same processor "
-    "(AVX-512), and the ratio is 1.6 to 4 accordingly; three fifths of our time are products"
+    "(AVX-512), and the ratio is 1.6 to 4 accordingly; half of our time are products"
 )
 
 
