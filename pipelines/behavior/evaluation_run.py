@@ -15,6 +15,7 @@ from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.pose import PoseNumber, PoseNumbers
 from pipelines.metrics.result import Better
+from pipelines.metrics.run_data import measured_data
 from pipelines.training.device import prepare_device
 from pipelines.training.generators import torch_generator
 from pipelines.training.run_folder import Run
@@ -27,11 +28,13 @@ def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> P
     """
     device = prepare_device(request.device, threads=request.threads)
     model = load_model(run.path, device, data_root=data_root, warn=work.warning)
-    data = open_poses(data_root, model.config, work, scale=model.scale, splits=("test", "val"))
+    root, wanted = measured_data(request, model.config.data, data_root)
+    config = model.config.model_copy(update={"data": wanted})
+    data = open_poses(root, config, work, scale=model.scale, splits=("test", "val"))
     if data.held_out is None:
         raise UserError(
             "there are no held-out takes to measure on",
-            {"looked in": data_root, "to fix": "prepare data with a split test or val"},
+            {"looked in": root, "to fix": "prepare data with a split test or val"},
             EXIT_NO_DATA,
         )
     settings = EvaluationSettings(

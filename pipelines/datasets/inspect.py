@@ -142,7 +142,10 @@ def _then(request: InspectRequest) -> dict[str, str]:
 def _opened(request: InspectRequest) -> PackedVideos:
     if request.name is None:
         raise UserError("name a dataset", {"to fix": "see i2v data list"}, EXIT_USAGE)
-    return PackedVideos(find_variant(request.data_root, request.name, request.variant))
+    folder = find_variant(
+        request.data_root, request.name, request.variant, to_choose="--variant {name}"
+    )
+    return PackedVideos(folder)
 
 
 def _list_one(folder: Path) -> Iterator[list[object]]:

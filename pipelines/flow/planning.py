@@ -51,7 +51,7 @@ def select(request: EstimateRequest, work: Work) -> Selection:
 
     Raises UserError: exit code 4 where frames are missing, 2 where a lag cannot be had.
     """
-    packed = PackedVideos(find_variant(request.data_root, request.name, request.variant))
+    packed = PackedVideos(_variant(request))
     frames, rows = _frames(request, packed)
     if request.estimator != "files":
         check_frames(frames, request.name)
@@ -137,6 +137,12 @@ def changes(
             "to fix": "give it another name, --name NAME, or --rebuild to replace it",
         },
         EXIT_USAGE,
+    )
+
+
+def _variant(request: EstimateRequest) -> Path:
+    return find_variant(
+        request.data_root, request.name, request.variant, to_choose="--variant {name}"
     )
 
 

@@ -237,9 +237,16 @@ class PackedVideos:
             )
 
 
-def find_variant(data_root: Path, dataset: str, variant: str | None = None) -> Path:
+def find_variant(
+    data_root: Path,
+    dataset: str,
+    variant: str | None = None,
+    *,
+    to_choose: str = "data.variant={name}",
+) -> Path:
     """The folder of a prepared variant; the only one when `variant` is None.
 
+    to_choose: how the user names one, by its {name} or the {path} of its folder.
     Raises UserError: exit code 4 when there is none, 2 when several could be meant.
     """
     prepared = data_root / dataset / "prepared"
@@ -247,9 +254,10 @@ def find_variant(data_root: Path, dataset: str, variant: str | None = None) -> P
     if variant is None and len(there) == 1:
         return prepared / there[0]
     if variant is None and there:
+        example = to_choose.format(name=there[0], path=prepared / there[0])
         raise UserError(
             f"dataset '{dataset}' is prepared in several variants",
-            {"variants": ", ".join(there), "to fix": f"name one, such as data.variant={there[0]}"},
+            {"variants": ", ".join(there), "to fix": f"name one, such as {example}"},
             EXIT_USAGE,
         )
     if variant in there:

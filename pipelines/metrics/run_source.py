@@ -18,9 +18,10 @@ import numpy as np
 
 from pipelines import files
 from pipelines.events import EXIT_NO_DATA, UserError
-from pipelines.io.packed import PackedVideos, find_variant
+from pipelines.io.packed import PackedVideos
 from pipelines.io.sample_folders import SampleFolder, SampleVideo
 from pipelines.metrics.config import EvalRequest
+from pipelines.metrics.run_data import named_frames, own_frames
 from pipelines.metrics.run_makers import MAKERS, Draw
 from pipelines.training.checkpoint import WEIGHTS_NAME, checkpoint_meta
 from pipelines.training.device import prepare_device
@@ -128,22 +129,20 @@ class MadeVideos:
 
     @property
     def _uses_own_data(self) -> bool:
-        real = self._request.real
-        return real is None or not (real / "index.json").is_file()
+        return named_frames(self._request) is None
 
     def _open_data(self) -> PackedVideos:
         """Prepared frames that the request names as real, or those that the run was trained on."""
-        if not self._uses_own_data:
-            assert self._request.real is not None
-            return PackedVideos(self._request.real)
+        named = named_frames(self._request)
+        if named is not None:
+            return PackedVideos(named)
         if self._request.data_root is None:
             raise UserError(
                 f"run '{self.run_dir.name}' has no samples, and its data is not known",
                 {"to fix": "give --real DATASET, or make samples first: i2v sample"},
                 EXIT_NO_DATA,
             )
-        data = self._sampler.config.data
-        return PackedVideos(find_variant(self._request.data_root, data.dataset, data.variant))
+        return PackedVideos(own_frames(self._sampler.config.data, self._request.data_root))
 
     def _evaluation_list(self) -> list[tuple[str, int]]:
         """The kept list, or a new one."""

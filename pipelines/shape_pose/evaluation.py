@@ -12,6 +12,7 @@ from torch import Tensor
 from pipelines.events import EXIT_NO_DATA, UserError, Work
 from pipelines.metrics.config import EvalRequest
 from pipelines.metrics.pose import PoseNumber, PoseNumbers
+from pipelines.metrics.run_data import measured_data
 from pipelines.metrics.scenes import Resources
 from pipelines.shape_pose.config import FamilyConfig
 from pipelines.shape_pose.data import open_people
@@ -36,11 +37,13 @@ def measure(run: Run, request: EvalRequest, *, data_root: Path, work: Work) -> P
     """
     device = prepare_device(request.device, threads=request.threads)
     config = settings_of(run, FamilyConfig)
-    people = open_people(data_root, config, work, max_held_out=request.num_images)
+    root, wanted = measured_data(request, config.data, data_root)
+    config = config.model_copy(update={"data": wanted})
+    people = open_people(root, config, work, max_held_out=request.num_images)
     if not people.held_out:
         raise UserError(
             "there are no held-out people to measure on",
-            {"looked in": data_root, "to fix": "prepare data with a split test or val"},
+            {"looked in": root, "to fix": "prepare data with a split test or val"},
             EXIT_NO_DATA,
         )
     net = _loaded(run, config, device, work)

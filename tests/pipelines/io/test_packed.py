@@ -274,6 +274,10 @@ def test_of_several_variants_one_must_be_named(data_root: Path) -> None:
         find_variant(data_root, "toy")
     assert caught.value.exit_code == 2
     assert caught.value.details["variants"] == "8px, 16px"
+    assert str(caught.value.details["to fix"]).endswith("data.variant=8px")
+    with pytest.raises(UserError) as caught:
+        find_variant(data_root, "toy", to_choose="--variant {name}")
+    assert str(caught.value.details["to fix"]).endswith("--variant 8px")
 
 
 def test_missing_frames_come_with_the_command_that_makes_them(data_root: Path) -> None:
