@@ -56,12 +56,14 @@ export async function ask(path, question, { signal, start = () => {}, frame = ()
   const response = await request(path, { method: "POST", body: JSON.stringify(question), headers, signal });
   let answer = null;
   for await (const line of lines(response.body)) {
+    if (signal?.aborted) throw new Cancelled();
     if (line.type === "start") {
       answer = {
         id: line.answer, start: await bitmap(line.start), frames: line.frames, fps: line.fps, box: line.box,
         command: line.command, hasArrow: line.has_arrow, videos: Array.from({ length: line.videos }, () => []),
         isDone: false,
       };
+      if (signal?.aborted) throw new Cancelled();
       start(answer);
     } else if (line.type === "frame") {
       answer.videos[line.video][line.index] = await bitmap(line.png);

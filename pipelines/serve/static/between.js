@@ -29,7 +29,7 @@ export class Between extends Wall {
     if (end) {
       try {
         const { bitmap } = await this.desk.pictures.load(end);
-        if (this.#ends.start !== picture) return; // another was chosen meanwhile
+        if (this.hasLeft || this.#ends.start !== picture) return; // another was chosen meanwhile
         this.#ends.end = { ...end, bitmap };
       } catch (error) {
         this.desk.fail(error, end.name);

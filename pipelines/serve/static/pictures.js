@@ -7,6 +7,7 @@ export class Pictures {
   #own = [];
   #examples = [];
   #loaded = new Map(); // id -> promise of {bitmap, url}
+  #offers = 0; // what was begun for an earlier offer must not reach the stage of a later one
 
   constructor({ choose, fail, say }) {
     this.choose = choose;
@@ -22,7 +23,10 @@ export class Pictures {
 
   /** Offer the generated pictures of a run; keep the chosen picture if it is an own one. */
   async offerFor(run) {
-    this.#examples = await get(`/examples?run=${encodeURIComponent(run)}`);
+    const offer = (this.#offers += 1);
+    const examples = await get(`/examples?run=${encodeURIComponent(run)}`);
+    if (offer !== this.#offers) return;
+    this.#examples = examples;
     const stays = this.#own.find((each) => each.id === this.chosen?.id);
     this.#draw();
     await this.select(stays ?? this.#own[0] ?? this.#examples[0]);
@@ -46,13 +50,14 @@ export class Pictures {
 
   async select(picture) {
     if (!picture) return;
+    const offer = this.#offers;
     this.chosen = picture;
     for (const button of this.list.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.dataset.id === picture.id));
     }
     try {
       const { bitmap } = await this.load(picture);
-      if (this.chosen === picture) this.choose({ ...picture, bitmap });
+      if (this.chosen === picture && offer === this.#offers) this.choose({ ...picture, bitmap });
     } catch (error) {
       this.fail(error, picture.name);
     }

@@ -43,6 +43,7 @@ export class Transfer extends Wall {
           make("img", { src: url, alt: "" }));
         return { shown, item: make("li", {}, button) };
       }));
+      if (this.hasLeft) return;
       this.offers.replaceChildren(...buttons.map(({ item }) => item));
       if (!this.clip && buttons.length) this.#take(buttons[0].shown);
       else this.#mark();
@@ -71,9 +72,10 @@ export class Transfer extends Wall {
     this.desk.hint(`Reading ${sent.name}`);
     try {
       const clip = await upload("/clips", sent, sent.name);
+      if (this.hasLeft) return;
       this.#take({ ...clip, url: URL.createObjectURL(sent), isGif: sent.type === "image/gif" });
     } catch (error) {
-      this.desk.hint("");
+      if (!this.hasLeft) this.desk.hint("");
       this.desk.fail(error, sent.name);
     }
   }

@@ -6,6 +6,7 @@ import { paint } from "./pane.js";
 
 export class Wall {
   #stop = null;
+  hasLeft = false; // the stage belongs to another activity now
 
   constructor(desk) {
     this.desk = desk;
@@ -22,6 +23,7 @@ export class Wall {
   }
 
   leave() {
+    this.hasLeft = true;
     this.#stop?.abort();
   }
 

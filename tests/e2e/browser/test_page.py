@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.browser.conftest import DESKTOP, PHONE, SCREENSHOTS, Serving, opened
 from tests.e2e.browser.test_poking import SAVED, choose_run, drag, wait_for_answer
@@ -146,6 +146,83 @@ def test_a_dropped_clip_gives_its_motion_to_the_picture(page: Page) -> None:
     assert len(start) == 1 and start != end
     drop(page, "noise.gif", "image/gif", b"noise")
     expect(page.locator("#alert")).to_contain_text("This is no clip")
+
+
+class Held:
+    """Answers of the server to an address that wait until they are let go."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self._waiting: list[Route] | None = []
+        page.route(address, self._hold)
+
+    def _hold(self, route: Route) -> None:
+        if self._waiting is None:
+            route.continue_()
+        else:
+            self._waiting.append(route)
+
+    def let_go(self) -> None:
+        """Have them answered, and all that follow."""
+        waiting, self._waiting = self._waiting or [], None
+        for route in waiting:
+            route.continue_()
+
+
+def leave_for(page: Page, name: str, asked: str) -> None:
+    """Choose a model and go on as soon as this address was asked for."""
+    with page.expect_request(asked):
+        page.locator("#run").select_option(name)
+
+
+def take_in(page: Page, held: Held, address: str) -> None:
+    """Let an answer come and the page make of it what it will."""
+    with page.expect_response(address) as late:
+        held.let_go()
+    late.value.finished()
+    page.wait_for_timeout(200)
+
+
+def thumbnails(page: Page) -> list[str]:
+    names: Any = page.locator(".thumbnail").evaluate_all("(all) => all.map((each) => each.title)")
+    return list(names)
+
+
+def test_an_offer_of_pictures_that_comes_late_is_not_made_to_another_model(page: Page) -> None:
+    choose_run(page, "plants")
+    offered, address = thumbnails(page), "**/api/examples?run=controlled"
+    late = Held(page, address)
+    leave_for(page, "controlled", address)
+    choose_run(page, "plants")
+    take_in(page, late, address)
+    assert thumbnails(page) == offered
+
+
+def test_a_picture_that_comes_late_does_not_reach_the_stage_of_another_model(page: Page) -> None:
+    picture, offer = "**/api/pictures/*", "**/api/examples?run=plants"
+    late, later = Held(page, picture), Held(page, offer)
+    leave_for(page, "controlled", picture)
+    leave_for(page, "plants", offer)
+    take_in(page, late, picture)
+    expect(page.locator(".thumbnail img:not([src])")).to_have_count(0)
+    expect(page.locator("#stage[data-picture]")).to_have_count(0)
+    later.let_go()
+    expect(page.locator("#stage[data-picture]")).to_be_visible()
+    drag(page, (0.5, 0.4), (0.1, 0.0))
+    wait_for_answer(page)
+
+
+def test_a_clip_that_comes_late_leaves_the_stage_to_what_was_chosen_since(page: Page) -> None:
+    choose_run(page, "moved")
+    settled_wall(page, 1)
+    clip, address = saved(page, "GIF").read_bytes(), "**/api/clips"
+    late = Held(page, address)
+    with page.expect_request(address):
+        drop(page, "motion.gif", "image/gif", clip)
+    choose_run(page, "plants")
+    take_in(page, late, address)
+    drag(page, (0.5, 0.4), (0.1, 0.0))
+    wait_for_answer(page)
+    expect(page.locator(".tile")).to_have_count(0)
 
 
 def test_a_click_says_where_the_arm_shall_end(page: Page) -> None:
