@@ -7,6 +7,7 @@ scored on clips that they have not learned from, the classifier of reconstructio
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -241,10 +242,14 @@ def realism(
     has_flow = isinstance(model, BehaviorModel) and model.flow is not None
     kinds = ["prior", "transfer", "reconstruction", *(["flow"] if has_flow else [])]
     found, (_, real) = {}, _parted(model, clips.poses)
-    for number, kind in enumerate(kinds):
+    done, total = itertools.count(1), len(kinds) * settings.steps
+
+    def stepped() -> None:
+        progress("realism", next(done), total)
+
+    for kind in kinds:
         fake = generated(model, clips, settings, kind)
-        found[f"realism, {kind}"] = _realism_score(real, fake, settings)
-        progress("realism", number + 1, len(kinds))
+        found[f"realism, {kind}"] = _realism_score(real, fake, settings, stepped=stepped)
     return found
 
 
@@ -263,8 +268,13 @@ def generated(model: Model, clips: Clips, settings: EvaluationSettings, kind: st
     return model.continued(code, given, num_frames)
 
 
-def _realism_score(real: Tensor, fake: Tensor, settings: EvaluationSettings) -> float:
-    """Of a classifier that learns from the first half and is asked about the second."""
+def _realism_score(
+    real: Tensor, fake: Tensor, settings: EvaluationSettings, *, stepped: Callable[[], None]
+) -> float:
+    """Of a classifier that learns from the first half and is asked about the second.
+
+    stepped is called after each of its steps: there are minutes of them.
+    """
     half = len(real) // 2
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derived_seed(settings.seed, "realism"))
@@ -280,6 +290,7 @@ def _realism_score(real: Tensor, fake: Tensor, settings: EvaluationSettings) -> 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        stepped()
     with torch.no_grad():
         return float(network(fake[half:]).sigmoid().mean())
 

@@ -30,12 +30,19 @@ def measured(trained):
         trained / "data", model.config, tiny.Heard(), scale=model.scale, splits=("test",)
     )
     clips = evaluation.held_out_clips(data, QUICK, device)
-    found = collect(model, data, clips, QUICK, progress=lambda *_: None)
-    return model, data, clips, {each.name: each for each in found}
+    told = []
+    found = collect(model, data, clips, QUICK, progress=lambda *each: told.append(each))
+    return model, data, clips, {each.name: each for each in found}, told
+
+
+def test_how_far_it_is_is_told_at_every_step_of_the_classifiers(measured):
+    told = [each[1:] for each in measured[-1] if each[0] == "realism"]
+    total = 4 * QUICK.steps
+    assert told == [(done + 1, total) for done in range(total)]
 
 
 def test_every_published_number_is_there_and_finite(measured):
-    *_, numbers = measured
+    *_, numbers, _ = measured
     names = (
         *(f"{name} (flow)" for name in ("ASD", "FSD", "ADE", "FDE", "APD")),
         *("code found again", "code ratio", "ADE of transfer", "FDE of transfer"),
