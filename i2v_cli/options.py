@@ -11,11 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from i2v_cli import console
+from i2v_cli.registry import families_with
 
 INPUT, OUTPUT, MODEL, SETTINGS, RUN = "Input", "Output", "Model", "Settings", "Run"
 
 OVERRIDE = re.compile(r"([A-Za-z_][\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
 """A setting as an argument; a file whose name looks like one can be given as ./name=x."""
+
+
+def family(verb: str) -> Any:
+    """The argument that names the model family of a verb."""
+    names = ", ".join(families_with(verb))
+    return typer.Argument(metavar="FAMILY", help=f"model family: {names}")
+
 
 Overrides = Annotated[
     list[str] | None,

@@ -188,6 +188,12 @@ FAMILIES = {
     ),
 }
 
+
+def families_with(verb: str) -> list[str]:
+    """Names of the families that a verb takes and that are there."""
+    return [name for name, each in FAMILIES.items() if verb in each.verbs and each.is_built]
+
+
 DATASETS = {
     "synthetic": Dataset(
         "pipelines.datasets.synthetic", "Generated videos with known flow, joints and labels"

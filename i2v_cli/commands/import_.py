@@ -9,14 +9,14 @@ import typer
 
 from i2v_cli import locations, names, options
 from i2v_cli.console import Outcome, short
-from i2v_cli.registry import FAMILIES
+from i2v_cli.registry import FAMILIES, families_with
 
 if TYPE_CHECKING:
     from i2v_cli.jobs import Plan
 
 
 def run(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn")],
+    family: Annotated[str, options.family("import")],
     path: Annotated[
         str,
         typer.Argument(
@@ -75,8 +75,7 @@ def plan(
 
     row = names.choose("family", family, FAMILIES)
     if "import" not in row.verbs:
-        able = [each for each, other in FAMILIES.items() if "import" in other.verbs]
-        raise names.not_built(f"'i2v import {family}'", able)
+        raise names.not_built(f"'i2v import {family}'", families_with("import"))
     source = _source(path)
     chosen = name or _default_name(family, source)
     if safe_name(chosen) != chosen:

@@ -11,7 +11,7 @@ import typer
 from i2v_cli import names, options
 from i2v_cli.commands import poses
 from i2v_cli.console import Outcome, short
-from i2v_cli.registry import FAMILIES
+from i2v_cli.registry import FAMILIES, families_with
 from pipelines.events import EXIT_USAGE, UserError
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def run(
-    family: Annotated[
-        str, typer.Argument(metavar="FAMILY", help="model family: cinn, poke, inbetween")
-    ],
+    family: Annotated[str, options.family("sample")],
     arguments: MoreImages = None,
     run: RunName = None,
     image: Images = None,
@@ -282,8 +280,7 @@ def plan(
 
     row = names.choose("family", family, FAMILIES)
     if verb not in row.verbs:
-        able = {name: each for name, each in FAMILIES.items() if verb in each.verbs}
-        raise names.not_built(f"'i2v {verb} {family}'", [n for n, e in able.items() if e.is_built])
+        raise names.not_built(f"'i2v {verb} {family}'", families_with(verb))
     if backend and backend not in row.backends:
         raise names.unknown(f"{family} has no backend '{backend}'", backend, row.backends)
     target = row.backends[backend] if backend else row.target(verb)
@@ -332,9 +329,11 @@ def outcome(planned: Plan, result: dict[str, object], run: str) -> Outcome:
             notes=["when all shards are done: the same command without --shard"],
         )
     folder = planned.outputs["videos"]
+    rendered = result.get("rendered")
+    folders = [folder, Path(str(rendered))] if rendered else [folder]
     return Outcome(
         result={**result, "out_dir": str(folder)},
-        lines=[short(folder)],
+        lines=[short(each) for each in folders],
         next_command=f"i2v report {run}" if run else None,
     )
 

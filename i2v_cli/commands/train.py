@@ -16,7 +16,7 @@ RUN_FOLDER, STAGES = "Run folder", "Earlier stages"
 
 
 def run(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn")],
+    family: Annotated[str, options.family("train")],
     overrides: options.Overrides = None,
     stage: Annotated[
         str | None,

@@ -67,7 +67,7 @@ Pairs = Annotated[
 
 
 def run(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="model family: cinn, fomm")],
+    family: Annotated[str, options.family("transfer")],
     arguments: MoreImages = None,
     run: RunName = None,
     source: Annotated[
